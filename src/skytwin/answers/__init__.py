@@ -1,0 +1,1 @@
+"""VECTORS -> SCIENCE: one verb per file."""

@@ -1,0 +1,1 @@
+"""VECTORS AT REST: stored, memory-mapped, scanned."""

@@ -1,0 +1,1 @@
+"""PIXELS -> VECTORS: torch lives here and nowhere else."""

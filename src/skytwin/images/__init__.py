@@ -1,0 +1,1 @@
+"""PIXELS: reading, cutting, storing and stretching them."""

@@ -1,0 +1,37 @@
+"""Fixtures shared by all tests: no network, real data where the environment points to it."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(autouse=True)
+def _no_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Refuse every connection that leaves this machine."""
+    connect = socket.socket.connect
+
+    def guarded(self: socket.socket, address: object) -> None:
+        local = self.family == socket.AF_UNIX or (
+            isinstance(address, tuple) and str(address[0]) in {"127.0.0.1", "::1", "localhost"}
+        )
+        if not local:
+            raise OSError(f"tests may not reach the network: {address!r}")
+        return connect(self, address)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(socket.socket, "connect", guarded)
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """The folder of real data; without ``SKYTWIN_DATA`` the test is skipped."""
+    folder = os.environ.get("SKYTWIN_DATA")
+    if not folder:
+        pytest.skip("set SKYTWIN_DATA to the folder of real data to run this test")
+    path = Path(folder)
+    if not path.is_dir():
+        pytest.fail(f"SKYTWIN_DATA={folder!r} is no folder")
+    return path.resolve()
