@@ -1,0 +1,394 @@
+"""How pure is the list: positives among all objects within every distance."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pyarrow as pa
+
+from skytwin.answers.intervals import Proportion, jeffreys
+from skytwin.answers.query import Like, Reference, resolve, same_object
+from skytwin.answers.search import DEFAULT_METRIC
+from skytwin.answers.where import positive_rows
+from skytwin.embeddings.metric import check_metric, scorer
+from skytwin.embeddings.neighbours import Neighbours, check_combine, rank_all
+from skytwin.embeddings.table import Embeddings, require_comparable
+from skytwin.errors import DataError, UsageError
+from skytwin.images import arrow
+
+if TYPE_CHECKING:
+    from astropy.table import Table
+
+__all__ = ["Carried", "Composition", "PurityCurve", "Threshold", "purity"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Threshold:
+    """A cut in distance and what lies within it.
+
+    Attributes
+    ----------
+    distance : float
+        The cut; objects at this distance are in.
+    within : Proportion
+        Positives among the labelled objects within it.
+    lift : float
+        Purity over base rate.
+    """
+
+    distance: float
+    within: Proportion
+    lift: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Carried:
+    """A threshold found on one set, applied to another.
+
+    Attributes
+    ----------
+    distance : float
+        The cut, from the first set.
+    here, there : Proportion
+        Positives within it, on the first and on the second set.
+    base_here, base_there : Proportion
+        Base rates of the two sets.
+    selected_there : int
+        Objects within it on the second set, labelled or not.
+    labelled : bool
+        Whether the second set has the labels; without them ``there`` is out of none.
+    median_here, median_there : float
+        Median distance of all objects: far apart, the cut means another thing there.
+    """
+
+    distance: float
+    here: Proportion
+    there: Proportion
+    base_here: Proportion
+    base_there: Proportion
+    selected_there: int
+    labelled: bool
+    median_here: float
+    median_there: float
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Composition:
+    """What the nearest objects are, by class.
+
+    Attributes
+    ----------
+    column : str
+        The catalogue column.
+    top : int
+        How many of the nearest were counted, labelled ones only.
+    classes : tuple of str
+        Most frequent in the top first.
+    share : tuple of Proportion
+        Of the top.
+    base : tuple of Proportion
+        Of all labelled objects.
+    """
+
+    column: str
+    top: int
+    classes: tuple[str, ...]
+    share: tuple[Proportion, ...]
+    base: tuple[Proportion, ...]
+
+    @property
+    def table(self) -> pa.Table:
+        """One row per class: count, share with interval, base rate, lift."""
+        return pa.table(
+            {
+                self.column: list(self.classes),
+                "count": [p.hits for p in self.share],
+                "share": [p.value for p in self.share],
+                "lower": [p.lower for p in self.share],
+                "upper": [p.upper for p in self.share],
+                "base_rate": [p.value for p in self.base],
+                "lift": [s.value / b.value for s, b in zip(self.share, self.base, strict=True)],
+            }
+        )
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class PurityCurve:
+    """Purity within every distance, converging to the base rate.
+
+    Attributes
+    ----------
+    distance : ndarray, shape (M,), float64
+        Every distance at which labelled objects lie, ascending.
+    count, positives : ndarray, shape (M,), int64
+        Labelled objects, and positives among them, at most so far away.
+    purity, lower, upper : ndarray, shape (M,), float64
+        ``positives / count`` with its Jeffreys interval. Each interval holds for a distance
+        chosen beforehand; a distance chosen by looking at the curve is flattered by it.
+    base : Proportion
+        Positives among all labelled objects, the references left out.
+    unlabelled : int
+        Objects whose label is unknown: in no number here.
+    embeddings, references, positive, settings
+        What was asked.
+    ranked : Neighbours
+        Every object but the references, in order of distance.
+    """
+
+    distance: np.ndarray
+    count: np.ndarray
+    positives: np.ndarray
+    purity: np.ndarray
+    lower: np.ndarray
+    upper: np.ndarray
+    base: Proportion
+    unlabelled: int
+    embeddings: Embeddings
+    references: tuple[Reference, ...]
+    positive: tuple[str, ...]
+    settings: dict[str, Any]
+    ranked: Neighbours
+
+    def __len__(self) -> int:
+        return len(self.distance)
+
+    def __repr__(self) -> str:
+        return (
+            f"PurityCurve({' or '.join(self.positive)}; {self.base.total} labelled objects, "
+            f"base rate {self.base})"
+        )
+
+    def _repr_html_(self) -> str:
+        from skytwin.answers.notebook import curve_html
+
+        return curve_html(self)
+
+    @property
+    def lift(self) -> np.ndarray:
+        """Purity over base rate, shape (M,)."""
+        return self.purity / self.base.value
+
+    @property
+    def table(self) -> pa.Table:
+        """The curve as columns."""
+        return pa.table(
+            {
+                "distance": self.distance,
+                "count": self.count,
+                "positives": self.positives,
+                "purity": self.purity,
+                "lower": self.lower,
+                "upper": self.upper,
+                "lift": self.lift,
+            }
+        )
+
+    def to_astropy(self) -> Table:
+        """The curve as an astropy table."""
+        return arrow.to_astropy(self.table, meta=self.describe())
+
+    def to_pandas(self) -> Any:
+        """The curve as a pandas DataFrame."""
+        return self.table.to_pandas()
+
+    def describe(self) -> dict[str, str]:
+        """Where the curve comes from, for a table's header."""
+        return {
+            "skytwin": "purity",
+            "embedding": self.embeddings.as_parent().fingerprint,
+            "encoder": self.embeddings.encoder_name,
+            "references": ", ".join(reference.name for reference in self.references),
+            "positive": " or ".join(self.positive),
+            "base_rate": str(self.base),
+            **{name: str(value) for name, value in self.settings.items() if value is not None},
+        }
+
+    def at_count(self, count: int) -> Threshold:
+        """The cut that takes in at least ``count`` labelled objects (all, where fewer are)."""
+        if count < 1:
+            raise UsageError(f"count {count}; expected at least 1")
+        return self._threshold(min(int(np.searchsorted(self.count, count)), len(self) - 1))
+
+    def at_distance(self, distance: float) -> Threshold:
+        """What lies within a distance."""
+        last = int(np.searchsorted(self.distance, distance, side="right")) - 1
+        if last < 0:
+            none = Proportion.of(0, 0, self.base.level)
+            return Threshold(distance=distance, within=none, lift=float("nan"))
+        found = self._threshold(last)
+        return Threshold(distance=distance, within=found.within, lift=found.lift)
+
+    def at_purity(self, purity: float) -> Threshold:
+        """The widest cut within which the measured purity is at least ``purity``.
+
+        Raises
+        ------
+        DataError
+            No cut reaches it; the best one is named.
+        """
+        if not 0 < purity <= 1:
+            raise UsageError(f"purity {purity}; expected above 0 and at most 1")
+        reached = np.flatnonzero(self.purity >= purity)
+        if len(reached):
+            return self._threshold(int(reached[-1]))
+        best = self._threshold(int(np.argmax(self.purity)))
+        raise DataError(
+            f"purity {purity:g} is not reached at any distance; the best is {best.within} at "
+            f"distance {best.distance:.4g}: ask for less, or give more references"
+        )
+
+    def _threshold(self, at: int) -> Threshold:
+        within = Proportion.of(int(self.positives[at]), int(self.count[at]), self.base.level)
+        return Threshold(
+            distance=float(self.distance[at]), within=within, lift=within.value / self.base.value
+        )
+
+    def carry_to(self, other: Embeddings, threshold: Threshold) -> Carried:
+        """Apply a threshold found here to another set, distances measured as they were here.
+
+        Raises
+        ------
+        Mismatch
+            The other set was made by another encoder, or from other bands or pixel scale.
+        """
+        require_comparable(self.embeddings, other)
+        ranked = _ranked(other, self.references, self.settings, self.embeddings)
+        chosen = ranked.rows[ranked.distance <= threshold.distance]
+        hits, known = np.zeros((2, len(other)), dtype=bool)
+        try:
+            hits, known = positive_rows(other.catalog, self.positive)
+        except UsageError:
+            # A survey without the labels is what a threshold is carried to.
+            labelled = False
+        else:
+            labelled = True
+        counted = ranked.rows[known[ranked.rows]]
+        inside = chosen[known[chosen]]
+        level = self.base.level
+        return Carried(
+            distance=threshold.distance,
+            here=threshold.within,
+            there=Proportion.of(int(hits[inside].sum()), len(inside), level),
+            base_here=self.base,
+            base_there=Proportion.of(int(hits[counted].sum()), len(counted), level),
+            selected_there=len(chosen),
+            labelled=labelled,
+            median_here=float(np.median(self.ranked.distance)),
+            median_there=float(np.median(ranked.distance)),
+        )
+
+    def composition(self, column: str, top: int = 1000) -> Composition:
+        """What the nearest ``top`` labelled objects are, by a catalogue column."""
+        if top < 1:
+            raise UsageError(f"top {top}; expected at least 1")
+        labels = self.embeddings.column(column).cast(pa.string())
+        values = labels.to_numpy(zero_copy_only=False)[self.ranked.rows]
+        labelled = np.array([value for value in values if value is not None], dtype=object)
+        if not len(labelled):
+            raise DataError(f"column {column!r} is empty for every object")
+        head = labelled[:top]
+        names, totals = np.unique(labelled.astype(str), return_counts=True)
+        counts = {str(n): int((head == n).sum()) for n in names}
+        order = sorted(range(len(names)), key=lambda i: (-counts[str(names[i])], str(names[i])))
+        level = self.base.level
+        return Composition(
+            column=column,
+            top=len(head),
+            classes=tuple(str(names[i]) for i in order),
+            share=tuple(Proportion.of(counts[str(names[i])], len(head), level) for i in order),
+            base=tuple(Proportion.of(int(totals[i]), len(labelled), level) for i in order),
+        )
+
+
+def purity(
+    embeddings: Embeddings,
+    like: Like | Sequence[Like],
+    positive: str | Sequence[str],
+    *,
+    metric: str = DEFAULT_METRIC,
+    combine: str = "mean",
+    same_arcsec: float = 2.0,
+    match_arcsec: float = 3.0,
+    level: float = 0.95,
+    weights: str | Path | None = None,
+) -> PurityCurve:
+    """Measure purity against distance on labelled objects (Doorenbos et al. 2022, section 4).
+
+    Parameters
+    ----------
+    embeddings : Embeddings
+        A set with labels in its catalogue.
+    like : one or several references
+        As in `skytwin.search`. They, and objects at their places on the sky, are in no number.
+    positive : str or sequence of str
+        ``"column=value"`` or an SQL condition; several are joined by or.
+    metric, combine, same_arcsec, match_arcsec, weights
+        As in `skytwin.search`.
+    level : float
+        Coverage of the intervals.
+
+    Returns
+    -------
+    PurityCurve
+
+    Raises
+    ------
+    DataError
+        No labelled object, or none that is positive.
+    """
+    conditions = (positive,) if isinstance(positive, str) else tuple(positive)
+    if not conditions:
+        raise UsageError("no positive class; give at least one column=value")
+    references = resolve(embeddings, like, match_arcsec=match_arcsec, weights=weights)
+    settings = {
+        "metric": check_metric(metric),
+        "combine": check_combine(combine),
+        "same_arcsec": same_arcsec,
+    }
+    hits, known = positive_rows(embeddings.catalog, conditions)
+    ranked = _ranked(embeddings, references, settings, embeddings)
+    counted = known[ranked.rows]
+    what = " or ".join(conditions)
+    if not counted.any():
+        raise DataError(f"no object but the references has a label for {what}")
+    base = Proportion.of(int(hits[ranked.rows].sum()), int(counted.sum()), level)
+    if base.hits == 0:
+        raise DataError(f"no object but the references fulfils {what}; check the value's spelling")
+    distance = ranked.distance[counted]
+    total = np.arange(1, len(distance) + 1)
+    found = np.cumsum(hits[ranked.rows][counted])
+    # Objects at one distance come in together: no order among them has a meaning.
+    last = np.append(np.flatnonzero(np.diff(distance) > 0), len(distance) - 1)
+    lower, upper = jeffreys(found[last], total[last], level)
+    return PurityCurve(
+        distance=distance[last],
+        count=total[last],
+        positives=found[last],
+        purity=found[last] / total[last],
+        lower=lower,
+        upper=upper,
+        base=base,
+        unlabelled=int((~counted).sum()),
+        embeddings=embeddings,
+        references=references,
+        positive=conditions,
+        settings=settings,
+        ranked=ranked,
+    )
+
+
+def _ranked(
+    embeddings: Embeddings,
+    references: tuple[Reference, ...],
+    settings: dict[str, Any],
+    scaled_as: Embeddings,
+) -> Neighbours:
+    """All objects but the references by distance, features scaled as in ``scaled_as``."""
+    keep = ~same_object(embeddings, references, settings["same_arcsec"])
+    vectors = np.stack([reference.vector for reference in references])
+    score = scorer(settings["metric"], vectors, scaled_as.statistics)
+    return rank_all(embeddings.vectors, score, combine=settings["combine"], keep=keep)

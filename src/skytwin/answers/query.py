@@ -1,0 +1,272 @@
+"""References: the objects a search starts from, however they are given."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+import erfa
+import numpy as np
+
+from skytwin.embeddings.table import ENCODER, Embeddings, require_comparable
+from skytwin.encoders.load import load_saved
+from skytwin.errors import DataError, Mismatch, UsageError, unknown
+from skytwin.images.framing import Framing
+from skytwin.images.ingest import check_content, require_same_scale
+from skytwin.images.readers import IMAGE_SUFFIXES, read_image
+from skytwin.images.source import RawImage
+
+__all__ = ["Like", "Reference", "resolve", "same_object"]
+
+Like: TypeAlias = str | Path | tuple[float, float] | np.ndarray
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Reference:
+    """One object to search from.
+
+    Attributes
+    ----------
+    name : str
+        What to call it.
+    kind : str
+        Where its vector comes from.
+    vector : ndarray, shape (D,), float32
+    id : str or None
+        Its identifier, where it is a row of the embedding that is searched.
+    ra, dec : float or None
+        Sky position in degrees, where known.
+    """
+
+    name: str
+    kind: Literal["object", "other embedding", "image", "vector"]
+    vector: np.ndarray
+    id: str | None = None
+    ra: float | None = None
+    dec: float | None = None
+
+
+def resolve(
+    embeddings: Embeddings,
+    like: Like | Sequence[Like],
+    *,
+    match_arcsec: float = 3.0,
+    weights: str | Path | None = None,
+) -> tuple[Reference, ...]:
+    """Turn what a user names into reference vectors.
+
+    Parameters
+    ----------
+    embeddings : Embeddings
+        The set that will be searched.
+    like : one or several of
+        An id; ``(ra, dec)`` or ``"RA,DEC"`` in degrees (the nearest object); an image file
+        (encoded as the set was); ``"OTHER_EMBEDDING:ID"``; a vector of D numbers. Text is
+        tried in this order: id, file, position, other embedding.
+    match_arcsec : float
+        How far from a position its object may lie.
+    weights : path, optional
+        The encoder's weights, if they are no longer where they were.
+
+    Raises
+    ------
+    UnknownName
+        No such id.
+    UsageError
+        No object at that position; the text is none of these.
+    Mismatch
+        An image or embedding of other bands, scale, stretch or encoder.
+    """
+    if isinstance(like, (str, Path)) or _is_position(like) or _is_vector(like):
+        given: Sequence[Like] = [like]  # type: ignore[list-item]
+    else:
+        given = list(like)  # type: ignore[arg-type]
+    if not given:
+        raise UsageError("no reference; give at least one id, position, image or vector")
+    return tuple(_resolve_one(embeddings, one, match_arcsec, weights) for one in given)
+
+
+def same_object(
+    embeddings: Embeddings, references: Sequence[Reference], same_arcsec: float
+) -> np.ndarray:
+    """Rows that are a reference itself, or lie at its place on the sky, shape (N,) bool."""
+    same = np.zeros(len(embeddings), dtype=bool)
+    positions = embeddings.positions
+    for reference in references:
+        # By name too: the two halves of a survey may share an object, and a reference from one
+        # must not be counted in the other.
+        if reference.id is not None and reference.id in embeddings.index:
+            same[embeddings.index[reference.id]] = True
+        if positions is not None and reference.ra is not None and reference.dec is not None:
+            same |= separation_arcsec(positions, reference.ra, reference.dec) <= same_arcsec
+    return same
+
+
+def separation_arcsec(positions: np.ndarray, ra: float, dec: float) -> np.ndarray:
+    """Angles between positions (N, 2) and one point, all in degrees, as arcsec; NaN stays."""
+    a, b = np.radians(positions).T
+    apart: np.ndarray = np.degrees(erfa.seps(a, b, np.radians(ra), np.radians(dec)))
+    return apart * 3600.0
+
+
+def _is_position(like: object) -> bool:
+    return (
+        isinstance(like, tuple)
+        and len(like) == 2
+        and all(isinstance(value, (int, float, np.number)) for value in like)
+    )
+
+
+def _is_vector(like: object) -> bool:
+    return isinstance(like, np.ndarray) and like.ndim == 1 and like.dtype.kind in "fiu"
+
+
+def _resolve_one(
+    embeddings: Embeddings, like: Like, match_arcsec: float, weights: str | Path | None
+) -> Reference:
+    if isinstance(like, np.ndarray):
+        if like.shape != (embeddings.dim,):
+            raise Mismatch(f"vector of shape {like.shape}; expected ({embeddings.dim},)")
+        return Reference(name="vector", kind="vector", vector=like.astype(np.float32))
+    if isinstance(like, tuple):
+        return _at_position(embeddings, float(like[0]), float(like[1]), match_arcsec)
+    if isinstance(like, Path):
+        return _from_image(embeddings, like, weights)
+    text = str(like).strip()
+    if text in embeddings.index:
+        return _object(embeddings, embeddings.index[text])
+    if Path(text).is_file():
+        return _from_image(embeddings, Path(text), weights)
+    if (position := _parse_position(text)) is not None:
+        return _at_position(embeddings, *position, match_arcsec)
+    folder, colon, name = text.partition(":")
+    if colon and Path(folder).is_dir():
+        other = Embeddings.open(folder)
+        require_comparable(embeddings, other)
+        found = _object(other, other.index[name])
+        return Reference(**{**vars(found), "name": text, "kind": "other embedding", "id": None})
+    if text.lower().endswith(tuple(IMAGE_SUFFIXES)):
+        raise UsageError(f"no image file {text!r}")
+    raise unknown(
+        "id",
+        text,
+        embeddings.ids,
+        "a reference is an id, RA,DEC in degrees, an image file or EMBEDDING:ID",
+    )
+
+
+def _parse_position(text: str) -> tuple[float, float] | None:
+    parts = text.replace(",", " ").split()
+    if len(parts) != 2:
+        return None
+    try:
+        return float(parts[0]), float(parts[1])
+    except ValueError:
+        return None
+
+
+def _object(embeddings: Embeddings, row: int) -> Reference:
+    ra = dec = None
+    if embeddings.positions is not None and np.isfinite(embeddings.positions[row]).all():
+        ra, dec = (float(value) for value in embeddings.positions[row])
+    name = str(embeddings.ids[row])
+    vector = embeddings.vectors[row]
+    return Reference(name=name, kind="object", vector=vector, id=name, ra=ra, dec=dec)
+
+
+def _at_position(embeddings: Embeddings, ra: float, dec: float, match_arcsec: float) -> Reference:
+    if not (-360.0 <= ra <= 360.0 and -90.0 <= dec <= 90.0):
+        raise UsageError(f"position {ra}, {dec}; expected RA, Dec in degrees")
+    if embeddings.positions is None:
+        raise UsageError(
+            "this embedding has no sky positions; name objects by id, or ingest with a catalogue "
+            "that has RA and Dec"
+        )
+    apart = separation_arcsec(embeddings.positions, ra, dec)
+    if np.isnan(apart).all():
+        raise UsageError("no object of this embedding has a sky position; name one by id")
+    row = int(np.nanargmin(apart))
+    if apart[row] > match_arcsec:
+        raise UsageError(
+            f"no object within {match_arcsec:g} arcsec of {ra}, {dec}; the nearest, "
+            f"{embeddings.ids[row]}, is {apart[row]:.1f} arcsec away: correct the position or "
+            "widen --match-arcsec"
+        )
+    return _object(embeddings, row)
+
+
+def _from_image(embeddings: Embeddings, path: Path, weights: str | Path | None) -> Reference:
+    if embeddings.folder is None or embeddings.manifest is None:
+        raise UsageError(
+            "vectors from arrays have no encoder; give the image's vector instead of its file"
+        )
+    image = read_image(path)
+    check_content(image.pixels)
+    flux = fit_image(embeddings, image, path.name)
+    encoder = load_saved(embeddings.folder / ENCODER, weights=weights)
+    if embeddings.manifest.summary["encoder_fingerprint"] != encoder.fingerprint:
+        raise Mismatch("the saved encoder is not the one that made this embedding")
+    vector = encoder.encode(flux[None])[0]
+    if not np.isfinite(vector).all():
+        raise DataError(f"{path.name}: the network gave NaN or infinity; choose another image")
+    return Reference(name=path.name, kind="image", vector=vector, ra=image.ra, dec=image.dec)
+
+
+def fit_image(embeddings: Embeddings, image: RawImage, name: str) -> np.ndarray:
+    """A query image's flux, (C, H, W) float32, framed as the embedding's own images were.
+
+    Raises
+    ------
+    Mismatch
+        Bands, pixel scale, unit or frame cannot be those of the embedding.
+    """
+    manifest = embeddings.manifest
+    if manifest is None:
+        raise UsageError("vectors from arrays have no image frame")
+    summary = manifest.summary
+    channels, height, width = summary["image_shape"]
+    got = len(image.pixels)
+    if got != channels or (image.bands and not _same_bands(image.bands, embeddings.bands)):
+        named = ", ".join(image.bands) if image.bands else f"{got} unnamed"
+        raise Mismatch(f"{name} has bands {named}; expected {', '.join(embeddings.bands)}")
+    if summary["absolute_stretch"]:
+        _require_same_flux(summary, image, name)
+    framing = Framing(**summary["framing"])
+    image = framing.apply(image)
+    require_same_scale(image.pixel_scale, embeddings.pixel_scale, name)
+    if image.pixels.shape[1:] != (height, width):
+        image = _cut_to(image, embeddings, (height, width), name)
+    return np.asarray(image.pixels, dtype=np.float32)
+
+
+def _same_bands(given: tuple[str, ...], want: tuple[str, ...]) -> bool:
+    # A lone channel's name differs from file to file ("gray", "1.4GHz"): there is nothing to mix.
+    return len(want) == 1 or given == want
+
+
+def _cut_to(image: RawImage, embeddings: Embeddings, frame: tuple[int, int], name: str) -> RawImage:
+    got = image.pixels.shape[1:]
+    if image.pixel_scale is None or embeddings.pixel_scale is None:
+        raise Mismatch(
+            f"{name} is {got[0]} x {got[1]} pixels and the embedding's images {frame[0]} x "
+            f"{frame[1]}; without both pixel scales they cannot be compared: cut the image to "
+            "the same frame"
+        )
+    if got[0] < frame[0] or got[1] < frame[1] or frame[0] != frame[1]:
+        raise Mismatch(
+            f"{name} is {got[0]} x {got[1]} pixels, smaller than the {frame[0]} x {frame[1]} "
+            "of the embedding's images; cut it wider"
+        )
+    return Framing(crop=frame[0]).apply(image)
+
+
+def _require_same_flux(summary: dict[str, object], image: RawImage, name: str) -> None:
+    want, got = np.dtype(str(summary["image_dtype"])), image.pixels.dtype
+    if want.kind != got.kind or image.unit != summary["image_unit"]:
+        raise Mismatch(
+            f"{name} holds {got} in {image.unit or 'no unit'}, the embedding's images {want} in "
+            f"{summary['image_unit'] or 'no unit'}, and its stretch has fixed limits: embed "
+            "again with --stretch minmax or clip:0.5,99.5, which adapt to each image"
+        )

@@ -1,0 +1,144 @@
+"""Cutouts x Encoder -> Embeddings: a few hundred images at a time, resumable at any moment."""
+
+from __future__ import annotations
+
+import csv
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from skytwin.artefact import PARTS, Run, sync
+from skytwin.embeddings.table import CATALOG, ENCODER, SHARDS, STATISTICS, Embeddings
+from skytwin.embeddings.vectors import Vectors, measure
+from skytwin.encoders.encoder import Encoder
+from skytwin.errors import DataError
+from skytwin.images.cutouts import Cutouts
+from skytwin.progress import Progress
+
+__all__ = ["embed_cutouts"]
+
+_SHARD_BYTES = 256 << 20
+
+
+def embed_cutouts(
+    cutouts: Cutouts,
+    encoder: Encoder,
+    out: str | Path,
+    *,
+    batch: int = 32,
+    part_rows: int = 256,
+    quiet: bool = False,
+) -> Embeddings:
+    """Encode every cutout and store the vectors.
+
+    Parameters
+    ----------
+    cutouts : Cutouts
+    encoder : Encoder
+    out : str or Path
+        New folder, or that of an unfinished run of this call, which is resumed.
+    batch : int
+        Images per pass through the network.
+    part_rows : int
+        Images after which what is done is safe from a kill.
+    quiet : bool
+        Show no progress.
+
+    Returns
+    -------
+    Embeddings
+
+    Raises
+    ------
+    OutputExists
+        The folder holds something else.
+    DataError
+        No image gave a finite vector.
+
+    Notes
+    -----
+    An image whose vector is not finite is left out and listed in ``rejected.csv``.
+    """
+    recipe = {"encoder": encoder.describe(), "encoder_fingerprint": encoder.fingerprint}
+    parents = {"cutouts": cutouts.as_parent()}
+    inputs = {"cutouts": str(cutouts.folder.resolve())}
+    with Run(out, kind="embeddings", recipe=recipe, inputs=inputs, parents=parents) as run:
+        done = sum(entry["rows"] for entry in run.journal)
+        with Progress("embed", len(cutouts), done=done, quiet=quiet) as bar:
+            for rows, flux in _read_ahead(cutouts, done, part_rows):
+                vectors = np.asarray(encoder.encode(flux, batch=batch), dtype=np.float32)
+                name = f"{PARTS}/{len(run.journal):07d}.npy"
+                run.write(name, lambda path, v=vectors: np.save(path, v))
+                run.record({"rows": len(rows), "file": name})
+                bar.advance(len(rows))
+        _finish(run, cutouts, encoder)
+    return Embeddings.open(out)
+
+
+def _read_ahead(cutouts: Cutouts, start: int, step: int) -> Any:
+    """Yield (rows, flux), the next part being read while this one is encoded."""
+    ranges = [range(a, min(a + step, len(cutouts))) for a in range(start, len(cutouts), step)]
+    with ThreadPoolExecutor(1, thread_name_prefix="embed") as pool:
+        ahead = None
+        for rows in ranges:
+            flux = ahead.result() if ahead else cutouts.flux(slice(rows.start, rows.stop))
+            following = rows.stop
+            ahead = (
+                pool.submit(cutouts.flux, slice(following, min(following + step, len(cutouts))))
+                if following < len(cutouts)
+                else None
+            )
+            yield rows, flux
+
+
+def _finish(run: Run, cutouts: Cutouts, encoder: Encoder) -> None:
+    """Gather the parts into shards, measure them, and seal the folder."""
+    parts = Vectors.open(run.folder, [entry["file"] for entry in run.journal])
+    finite = np.ones(len(parts), dtype=bool)
+    for block in parts.blocks():
+        finite[block.rows] = np.isfinite(block.values).all(axis=1)
+    rows = np.flatnonzero(finite)
+    if not len(rows):
+        raise DataError(f"{encoder.name} gave no finite vector for any of {len(parts)} image(s)")
+    shard = max(1, _SHARD_BYTES // (4 * parts.shape[1]))
+    for number, first in enumerate(range(0, len(rows), shard)):
+        part = parts.take(rows[first : first + shard])
+        run.write(f"{SHARDS}/{number:06d}.npy", lambda path, v=part: np.save(path, v))
+    names = [f"{SHARDS}/{n:06d}.npy" for n in range(-(-len(rows) // shard))]
+    statistics = measure(Vectors.open(run.folder, names))
+    for name, values in vars(statistics).items():
+        run.write(f"{STATISTICS}/{name}.npy", lambda path, v=values: np.save(path, v))
+    table = cutouts.catalog if finite.all() else cutouts.catalog.take(pa.array(rows))
+    run.write(CATALOG, lambda path: pq.write_table(table, path, compression="zstd"))
+    rejected = cutouts.ids[~finite]
+    run.write("rejected.csv", lambda path: _write_rejected(path, rejected))
+    (run.folder / ENCODER).mkdir(exist_ok=True)
+    encoder.save(run.folder / ENCODER)
+    for path in (run.folder / ENCODER).iterdir():
+        sync(path)
+    run.finish(
+        {
+            "shape": [len(rows), parts.shape[1]],
+            "encoder": encoder.name,
+            "encoder_fingerprint": encoder.fingerprint,
+            "bands": list(cutouts.bands),
+            "pixel_scale": cutouts.pixel_scale,
+            "image_shape": list(cutouts.shape[1:]),
+            "image_dtype": cutouts.dtype.name,
+            "image_unit": cutouts.unit,
+            "framing": cutouts.manifest.recipe["framing"],
+            "absolute_stretch": encoder.prepare.stretch.absolute,
+            "rejected": len(rejected),
+        }
+    )
+
+
+def _write_rejected(path: Path, ids: np.ndarray) -> None:
+    with path.open("w", encoding="utf-8", newline="") as stream:
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(["id", "reason"])
+        writer.writerows((name, "the network gave NaN or infinity") for name in ids)

@@ -1,0 +1,276 @@
+"""The verbs that make artefacts: `ingest` and `embed`, and `open` for what they left."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from skytwin.artefact import Manifest
+from skytwin.embeddings.embed import embed_cutouts
+from skytwin.embeddings.table import ENCODER, Embeddings
+from skytwin.encoders.load import load_saved, open_encoder
+from skytwin.errors import UsageError
+from skytwin.images.cutouts import Cutouts
+from skytwin.images.detect import DetectSettings
+from skytwin.images.framing import Framing
+from skytwin.images.ingest import ingest_source
+from skytwin.images.ingest_rows import Catalog
+from skytwin.images.mosaic import MosaicSource
+from skytwin.images.open_source import open_source
+from skytwin.images.source import ImageSource
+
+__all__ = ["embed", "ingest", "open"]
+
+
+def open(folder: str | Path) -> Cutouts | Embeddings:  # noqa: A001  (skytwin.open, as in astropy)
+    """Open a folder of cutouts or embeddings, checked against its manifest.
+
+    Raises
+    ------
+    UsageError
+        The folder is none of these.
+    DamagedArtefact
+        A file is not what it was when the folder was finished.
+    """
+    manifest = Manifest.open(folder)
+    if manifest.kind == "cutouts":
+        return Cutouts(folder)
+    if manifest.kind == "embeddings":
+        return Embeddings.open(folder)
+    raise UsageError(f"{str(folder)!r} holds {manifest.kind}; expected cutouts or embeddings")
+
+
+def ingest(
+    source: str | Path | Sequence[str | Path],
+    out: str | Path,
+    *,
+    catalog: str | Path | None = None,
+    id_column: str | None = None,
+    ra_column: str | None = None,
+    dec_column: str | None = None,
+    match_arcsec: float | None = None,
+    size: int | None = None,
+    crop: int | None = None,
+    bands: Sequence[str] | None = None,
+    pixel_scale: float | None = None,
+    unit: str | None = None,
+    pattern: str | None = None,
+    hdu: Sequence[str | int] | None = None,
+    dataset: str | None = None,
+    ids: str | None = None,
+    layout: str | None = None,
+    positions: str | Path | Sequence[str | Path] = (),
+    position_band: str | None = None,
+    x_column: str | None = None,
+    y_column: str | None = None,
+    pixel_origin: int = 0,
+    detect: bool | DetectSettings = False,
+    workers: int | None = None,
+    quiet: bool = False,
+) -> Cutouts:
+    """Turn images into `Cutouts`.
+
+    Parameters
+    ----------
+    source : path, name, or sequence of paths
+        A folder or archive of images, an array file, a batch archive, the name of a published
+        set; or, with ``positions`` or ``detect``, one mosaic per band.
+    out : path
+        New folder, or that of an unfinished run of this very call, which is resumed.
+    catalog : path, optional
+        A table to join: by id, or on the sky where ``match_arcsec`` is given.
+    id_column, ra_column, dec_column, x_column, y_column : str, optional
+        Columns of the catalogue, or of the positions.
+    match_arcsec : float, optional
+        Join on the sky, nearest within this angle.
+    size : int, optional
+        Side of the cutouts in pixels: cut so from a mosaic, else resampled to it.
+    crop : int, optional
+        Side of the central part to keep, in pixels, before any resampling.
+    bands : sequence of str, optional
+        Names of the channels, or with ``pattern`` which to take, in order.
+    pixel_scale : float, optional
+        Arcsec per pixel, where the files do not say or are wrong.
+    unit : str, optional
+        Flux unit, likewise.
+    pattern : str, optional
+        One file per band: ``"{id}_{band}.fits"``.
+    hdu : sequence of str or int, optional
+        FITS extensions to read.
+    dataset, ids, layout : str, optional
+        Of an array file: the dataset of images, that of identifiers, the order of axes.
+    positions : path or sequence of paths
+        Tables of positions in a mosaic.
+    position_band : str, optional
+        The band whose pixels the positions count in; the first by default.
+    pixel_origin : {0, 1}
+        What the first pixel is called in the positions.
+    detect : bool or DetectSettings
+        Find the objects in the mosaic.
+    workers : int, optional
+        Reading threads.
+    quiet : bool
+        Show no progress.
+
+    Returns
+    -------
+    Cutouts
+
+    Raises
+    ------
+    UsageError
+        The settings do not fit the source; the output is taken; images of mixed shape.
+    DataError
+        No image could be used; the catalogue fits no image.
+    """
+    tables = [positions] if isinstance(positions, (str, Path)) else list(positions)
+    sources = [source] if isinstance(source, (str, Path)) else list(source)
+    named = tuple(bands) if bands is not None else None
+    opened: ImageSource
+    if tables or detect:
+        settings = detect if isinstance(detect, DetectSettings) else DetectSettings()
+        if size is None:
+            raise UsageError("cutting from a mosaic needs --size PIXELS, the side of a cutout")
+        opened = MosaicSource(
+            [Path(path) for path in sources],
+            positions=[Path(path) for path in tables],
+            detect=settings if detect else None,
+            size=size,
+            bands=named,
+            hdu=tuple(hdu) if hdu else None,
+            ra_column=ra_column if tables else None,
+            dec_column=dec_column if tables else None,
+            x_column=x_column,
+            y_column=y_column,
+            id_column=id_column if tables else None,
+            pixel_origin=pixel_origin,
+            position_band=position_band,
+        )
+        framing = Framing(crop=crop)
+    else:
+        if len(sources) != 1:
+            raise UsageError(
+                f"{len(sources)} sources; several are bands of a mosaic and need --positions "
+                "TABLE or --detect"
+            )
+        opened = open_source(
+            str(sources[0]),
+            pattern=pattern,
+            bands=named,
+            hdu=tuple(hdu) if hdu else None,
+            dataset=dataset,
+            ids=ids,
+            layout=layout,
+        )
+        framing = Framing(crop=crop, size=size)
+    joined = None
+    if catalog is not None:
+        joined = Catalog(
+            path=Path(catalog),
+            id_column=id_column,
+            ra_column=ra_column,
+            dec_column=dec_column,
+            match_arcsec=match_arcsec,
+        )
+    elif match_arcsec is not None:
+        raise UsageError("--match-arcsec joins a catalogue; give one with --catalog TABLE")
+    return ingest_source(
+        opened,
+        out,
+        catalog=joined,
+        framing=framing,
+        pixel_scale=pixel_scale,
+        unit=unit,
+        workers=workers,
+        quiet=quiet,
+    )
+
+
+def embed(
+    cutouts: Cutouts | str | Path,
+    encoder: str | Path,
+    out: str | Path,
+    *,
+    weights: str | Path | None = None,
+    size: int | None = None,
+    crop: str | int | None = None,
+    bands: str | None = None,
+    stretch: str | None = None,
+    orbit: str | None = None,
+    preset: str | None = None,
+    batch: int = 32,
+    seed: int = 0,
+    device: str = "auto",
+    quiet: bool = False,
+) -> Embeddings:
+    """Turn cutouts into vectors.
+
+    Parameters
+    ----------
+    cutouts : Cutouts or path
+    encoder : str or path
+        ``"timm:NAME"`` (``"timm:hf_hub:ORG/NAME"`` from the hub), ``"pca:N"``, or the folder of
+        another embedding, whose encoder is used as it is.
+    out : path
+        New folder, or that of an unfinished run of this very call, which is resumed.
+    weights : path, optional
+        A safetensors file in place of the hub's weights.
+    size : int, optional
+        Side of the network's input in pixels: 224 for networks.
+    crop : str or int, optional
+        Side of the central part that is looked at: ``64`` pixels or ``"30arcsec"``.
+    bands : str, optional
+        ``"i,r,g"`` to choose, ``"i,i,i"`` to repeat, ``"g+r+i"`` to average.
+    stretch : str, optional
+        Flux to brightness, for the network: ``"linear"``, ``"asinh:0.1"``, ``"clip:0.5,99.5"``,
+        ``"zscale+log"``, ``"lupton"``, ...
+    orbit : {"none", "flips", "d4"}, optional
+        Average the vector over the image's flips, or flips and quarter turns.
+    preset : {"ulisse"}, optional
+        Settings of a published method; others given here overrule them.
+    batch : int
+        Images per pass.
+    seed : int
+        Of the choice of images that ``pca:N`` is fitted on.
+    device : {"auto", "cpu", "cuda"}
+    quiet : bool
+        Show no progress.
+
+    Returns
+    -------
+    Embeddings
+
+    Raises
+    ------
+    UnknownName
+        No such encoder, band or stretch.
+    Unreachable
+        The hub did not answer and no weights were given.
+    """
+    taken = cutouts if isinstance(cutouts, Cutouts) else Cutouts(cutouts)
+    settings = {"size": size, "crop": crop, "bands": bands, "stretch": stretch, "orbit": orbit}
+    if Path(encoder).is_dir():
+        given = [name for name, value in settings.items() if value is not None]
+        if given or preset:
+            raise UsageError(
+                f"{str(encoder)!r} is a finished encoder with settings of its own; leave out "
+                f"{', '.join('--' + name for name in given or ['preset'])}"
+            )
+        folder = Path(encoder)
+        opened = load_saved(
+            folder / ENCODER if (folder / ENCODER).is_dir() else folder,
+            weights=weights,
+            device=device,
+        )
+        opened.require_fits(taken)
+    else:
+        opened = open_encoder(
+            str(encoder),
+            taken,
+            weights=Path(weights) if weights else None,
+            preset=preset,
+            seed=seed,
+            device=device,
+            **settings,
+        )
+    return embed_cutouts(taken, opened, out, batch=batch, quiet=quiet)
