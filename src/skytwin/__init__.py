@@ -30,7 +30,7 @@ _HOME = {
     "Reference": "skytwin.answers.query",
     "SkytwinError": "skytwin.errors",
     "embed": "skytwin.verbs",
-    "figures": "skytwin.answers",
+    "figures": "skytwin.answers.figures",
     "ingest": "skytwin.verbs",
     "open": "skytwin.verbs",
     "purity": "skytwin.answers.purity",
@@ -58,14 +58,13 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
-        import importlib.metadata
+        from importlib.metadata import version
 
-        return importlib.metadata.version("skytwin")
+        return version("skytwin")
     if name not in _HOME:
         raise AttributeError(f"module 'skytwin' has no attribute {name!r}")
     home = importlib.import_module(_HOME[name])
-    value = importlib.import_module(f"{_HOME[name]}.figures") if name == "figures" else None
-    value = value or getattr(home, name)
+    value = home if name == "figures" else getattr(home, name)
     globals()[name] = value
     return value
 

@@ -24,13 +24,14 @@ from typing import Any, Self, TypeVar
 
 from skytwin.errors import DamagedArtefact, DataError, OutputExists, UsageError
 
-__all__ = ["Manifest", "Parent", "Run", "from_dict", "result_folder", "write_atomically"]
+__all__ = ["PARTS", "Manifest", "Parent", "Run", "from_dict", "result_folder", "write_atomically"]
 
 T = TypeVar("T")
 
 SCHEMA = 1
 MANIFEST, RUN, JOURNAL = "manifest.json", "run.json", "journal.jsonl"
 LOCK, VERIFIED = ".lock", ".verified.json"
+PARTS = "parts"  # what a run keeps until it is finished
 _BOOKKEEPING = {MANIFEST, RUN, JOURNAL, LOCK, VERIFIED}
 _LIBRARIES = ("numpy", "astropy", "zarr", "pyarrow", "opencv-python-headless", "torch", "timm")
 
@@ -270,7 +271,7 @@ def _seal(
     files = {}
     for path in sorted(p for p in folder.rglob("*") if p.is_file()):
         name = path.relative_to(folder).as_posix()
-        if name in _BOOKKEEPING:
+        if name in _BOOKKEEPING or name.startswith(f"{PARTS}/"):
             continue
         if ".partial" in path.name:  # left behind by a killed writer
             path.unlink()
@@ -424,8 +425,10 @@ class Run:
             parents=self.parents,
             hashes=hashes,
         )
+        # The manifest stands: a kill from here on leaves a finished folder with litter.
         for name in (JOURNAL, RUN):
             (self.folder / name).unlink(missing_ok=True)
+        shutil.rmtree(self.folder / PARTS, ignore_errors=True)
         return self.finished
 
     def __exit__(

@@ -89,7 +89,8 @@ def unknown(what: str, got: object, known: Iterable[object], remedy: str = "") -
         What to do, when choosing a known name is not the whole answer.
     """
     names = [str(name) for name in known]
-    close = difflib.get_close_matches(str(got), names, n=3, cutoff=0.5)
+    # Comparing a misspelt id with every one of a million takes longer than it helps.
+    close = difflib.get_close_matches(str(got), names[:20_000], n=3, cutoff=0.5)
     shown = close or names[:12]
     more = "" if close or len(names) <= 12 else f", ... ({len(names)} in all)"
     lead = "did you mean" if close else "known"

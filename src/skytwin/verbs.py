@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+import numpy as np
 
 from skytwin.artefact import Manifest
-from skytwin.embeddings.embed import embed_cutouts
+from skytwin.embeddings.embed import embed_cutouts, require_fits
 from skytwin.embeddings.table import ENCODER, Embeddings
-from skytwin.encoders.load import load_saved, open_encoder
-from skytwin.errors import UsageError
+from skytwin.encoders.load import PRESETS, load_saved, open_encoder
+from skytwin.errors import UsageError, unknown
+from skytwin.images.compare import require_same_flux
 from skytwin.images.cutouts import Cutouts
 from skytwin.images.detect import DetectSettings
 from skytwin.images.framing import Framing
@@ -188,7 +192,7 @@ def ingest(
 
 def embed(
     cutouts: Cutouts | str | Path,
-    encoder: str | Path,
+    encoder: str | Path | None,
     out: str | Path,
     *,
     weights: str | Path | None = None,
@@ -208,9 +212,9 @@ def embed(
     Parameters
     ----------
     cutouts : Cutouts or path
-    encoder : str or path
-        ``"timm:NAME"`` (``"timm:hf_hub:ORG/NAME"`` from the hub), ``"pca:N"``, or the folder of
-        another embedding, whose encoder is used as it is.
+    encoder : str or path, optional with ``preset``
+        ``"timm:NAME"`` (``"timm:hf_hub:ORG/NAME"`` from the hub), ``"pca:N"`` or
+        ``"pca:N:abs"``, or the folder of another embedding, whose encoder is used as it is.
     out : path
         New folder, or that of an unfinished run of this very call, which is resumed.
     weights : path, optional
@@ -248,29 +252,54 @@ def embed(
         The hub did not answer and no weights were given.
     """
     taken = cutouts if isinstance(cutouts, Cutouts) else Cutouts(cutouts)
-    settings = {"size": size, "crop": crop, "bands": bands, "stretch": stretch, "orbit": orbit}
-    if Path(encoder).is_dir():
-        given = [name for name, value in settings.items() if value is not None]
+    given = {
+        name: value
+        for name, value in (
+            ("size", size),
+            ("crop", None if crop is None else str(crop)),
+            ("bands", bands),
+            ("stretch", stretch),
+            ("orbit", orbit),
+        )
+        if value is not None
+    }
+    if encoder is not None and Path(encoder).is_dir():
         if given or preset:
             raise UsageError(
                 f"{str(encoder)!r} is a finished encoder with settings of its own; leave out "
                 f"{', '.join('--' + name for name in given or ['preset'])}"
             )
         folder = Path(encoder)
-        opened = load_saved(
-            folder / ENCODER if (folder / ENCODER).is_dir() else folder,
-            weights=weights,
-            device=device,
-        )
-        opened.require_fits(taken)
+        nested = folder / ENCODER
+        opened = load_saved(nested if nested.is_dir() else folder, weights=weights, device=device)
+        require_fits(opened, taken)
+        if nested.is_dir() and opened.prepare.stretch.absolute:
+            made_from = Manifest.open(folder, "embeddings").summary
+            want = (np.dtype(made_from["image_dtype"]), made_from["image_unit"])
+            require_same_flux((taken.dtype, taken.unit), want, str(taken.folder))
     else:
         opened = open_encoder(
-            str(encoder),
-            taken,
-            weights=Path(weights) if weights else None,
-            preset=preset,
+            cutouts_like=taken,
+            weights=weights,
             seed=seed,
             device=device,
-            **settings,
+            **_with_preset(encoder, preset, given),
         )
     return embed_cutouts(taken, opened, out, batch=batch, quiet=quiet)
+
+
+def _with_preset(
+    encoder: str | Path | None, preset: str | None, given: dict[str, Any]
+) -> dict[str, Any]:
+    settings: dict[str, Any] = {}
+    if preset is not None:
+        if preset not in PRESETS:
+            raise unknown("preset", preset, PRESETS)
+        settings = dict(PRESETS[preset])
+    if encoder is not None:
+        settings["spec"] = str(encoder)
+    if "spec" not in settings:
+        raise UsageError(
+            f"no encoder; give --encoder timm:NAME or pca:N, or --preset {' or '.join(PRESETS)}"
+        )
+    return {**settings, **given}

@@ -13,8 +13,9 @@ import numpy as np
 from skytwin.embeddings.table import ENCODER, Embeddings, require_comparable
 from skytwin.encoders.load import load_saved
 from skytwin.errors import DataError, Mismatch, UsageError, unknown
+from skytwin.images.compare import require_same_flux, require_same_scale
 from skytwin.images.framing import Framing
-from skytwin.images.ingest import check_content, require_same_scale
+from skytwin.images.ingest import check_content
 from skytwin.images.readers import IMAGE_SUFFIXES, read_image
 from skytwin.images.source import RawImage
 
@@ -232,7 +233,8 @@ def fit_image(embeddings: Embeddings, image: RawImage, name: str) -> np.ndarray:
         named = ", ".join(image.bands) if image.bands else f"{got} unnamed"
         raise Mismatch(f"{name} has bands {named}; expected {', '.join(embeddings.bands)}")
     if summary["absolute_stretch"]:
-        _require_same_flux(summary, image, name)
+        want = (np.dtype(str(summary["image_dtype"])), summary["image_unit"])
+        require_same_flux((image.pixels.dtype, image.unit), want, name)
     framing = Framing(**summary["framing"])
     image = framing.apply(image)
     require_same_scale(image.pixel_scale, embeddings.pixel_scale, name)
@@ -260,13 +262,3 @@ def _cut_to(image: RawImage, embeddings: Embeddings, frame: tuple[int, int], nam
             "of the embedding's images; cut it wider"
         )
     return Framing(crop=frame[0]).apply(image)
-
-
-def _require_same_flux(summary: dict[str, object], image: RawImage, name: str) -> None:
-    want, got = np.dtype(str(summary["image_dtype"])), image.pixels.dtype
-    if want.kind != got.kind or image.unit != summary["image_unit"]:
-        raise Mismatch(
-            f"{name} holds {got} in {image.unit or 'no unit'}, the embedding's images {want} in "
-            f"{summary['image_unit'] or 'no unit'}, and its stretch has fixed limits: embed "
-            "again with --stretch minmax or clip:0.5,99.5, which adapt to each image"
-        )

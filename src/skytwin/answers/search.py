@@ -140,7 +140,7 @@ class Matches:
     def _repr_html_(self) -> str:
         from skytwin.answers.notebook import matches_html
 
-        return matches_html(self)
+        return str(matches_html(self))
 
     def __repr__(self) -> str:
         names = ", ".join(reference.name for reference in self.references)

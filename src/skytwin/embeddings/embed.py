@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,12 @@ from skytwin.artefact import PARTS, Run, sync
 from skytwin.embeddings.table import CATALOG, ENCODER, SHARDS, STATISTICS, Embeddings
 from skytwin.embeddings.vectors import Vectors, measure
 from skytwin.encoders.encoder import Encoder
-from skytwin.errors import DataError
+from skytwin.errors import DataError, Mismatch
+from skytwin.images.compare import require_same_scale
 from skytwin.images.cutouts import Cutouts
 from skytwin.progress import Progress
 
-__all__ = ["embed_cutouts"]
+__all__ = ["embed_cutouts", "require_fits"]
 
 _SHARD_BYTES = 256 << 20
 
@@ -63,20 +65,43 @@ def embed_cutouts(
     -----
     An image whose vector is not finite is left out and listed in ``rejected.csv``.
     """
-    recipe = {"encoder": encoder.describe(), "encoder_fingerprint": encoder.fingerprint}
+    recipe = {"encoder": encoder.describe(), "part_rows": part_rows}
     parents = {"cutouts": cutouts.as_parent()}
-    inputs = {"cutouts": str(cutouts.folder.resolve())}
+    # The batch moves the last bits of a vector, so a resumed run must keep to it.
+    inputs = {"cutouts": str(cutouts.folder.resolve()), "batch": batch}
     with Run(out, kind="embeddings", recipe=recipe, inputs=inputs, parents=parents) as run:
         done = sum(entry["rows"] for entry in run.journal)
         with Progress("embed", len(cutouts), done=done, quiet=quiet) as bar:
             for rows, flux in _read_ahead(cutouts, done, part_rows):
                 vectors = np.asarray(encoder.encode(flux, batch=batch), dtype=np.float32)
                 name = f"{PARTS}/{len(run.journal):07d}.npy"
-                run.write(name, lambda path, v=vectors: np.save(path, v))
+                run.write(name, partial(_save, vectors))
                 run.record({"rows": len(rows), "file": name})
                 bar.advance(len(rows))
         _finish(run, cutouts, encoder)
     return Embeddings.open(out)
+
+
+def require_fits(encoder: Encoder, cutouts: Cutouts) -> None:
+    """Refuse cutouts that an encoder was not made for.
+
+    Raises
+    ------
+    Mismatch
+        Other bands or pixel scale; images smaller than the encoder's crop.
+    """
+    what = str(cutouts.folder)
+    if cutouts.bands != encoder.bands:
+        raise Mismatch(
+            f"{what!r} has bands {', '.join(cutouts.bands)}; the encoder takes "
+            f"{', '.join(encoder.bands)}"
+        )
+    require_same_scale(cutouts.pixel_scale, encoder.pixel_scale, what)
+    if min(cutouts.shape[2:]) < encoder.prepare.crop:
+        raise Mismatch(
+            f"{what!r} has images of {cutouts.shape[2]} x {cutouts.shape[3]} pixels; the encoder "
+            f"looks at the central {encoder.prepare.crop}"
+        )
 
 
 def _read_ahead(cutouts: Cutouts, start: int, step: int) -> Any:
@@ -107,11 +132,11 @@ def _finish(run: Run, cutouts: Cutouts, encoder: Encoder) -> None:
     shard = max(1, _SHARD_BYTES // (4 * parts.shape[1]))
     for number, first in enumerate(range(0, len(rows), shard)):
         part = parts.take(rows[first : first + shard])
-        run.write(f"{SHARDS}/{number:06d}.npy", lambda path, v=part: np.save(path, v))
+        run.write(f"{SHARDS}/{number:06d}.npy", partial(_save, part))
     names = [f"{SHARDS}/{n:06d}.npy" for n in range(-(-len(rows) // shard))]
     statistics = measure(Vectors.open(run.folder, names))
     for name, values in vars(statistics).items():
-        run.write(f"{STATISTICS}/{name}.npy", lambda path, v=values: np.save(path, v))
+        run.write(f"{STATISTICS}/{name}.npy", partial(_save, values))
     table = cutouts.catalog if finite.all() else cutouts.catalog.take(pa.array(rows))
     run.write(CATALOG, lambda path: pq.write_table(table, path, compression="zstd"))
     rejected = cutouts.ids[~finite]
@@ -135,6 +160,10 @@ def _finish(run: Run, cutouts: Cutouts, encoder: Encoder) -> None:
             "rejected": len(rejected),
         }
     )
+
+
+def _save(values: np.ndarray, path: Path) -> None:
+    np.save(path, values)
 
 
 def _write_rejected(path: Path, ids: np.ndarray) -> None:

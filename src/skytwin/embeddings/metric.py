@@ -146,11 +146,13 @@ def _cosine(
 
 def _product(values: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     # One reference goes through the matrix-vector kernel, which reads at memory speed.
-    if matrix.shape[1] == 1:
-        return (values @ matrix[:, 0])[:, None].astype(np.float64)
-    return (values @ matrix).astype(np.float64)
+    single = matrix.shape[1] == 1
+    product = (values @ matrix[:, 0])[:, None] if single else values @ matrix
+    return np.asarray(product, dtype=np.float64)
 
 
 def _unit(x: np.ndarray) -> np.ndarray:
     length = np.sqrt(np.einsum("ij,ij->i", x, x))[:, None]
-    return np.divide(x, length, out=np.zeros_like(x), where=length > 0)
+    unit = np.zeros_like(x)
+    np.divide(x, length, out=unit, where=length > 0)
+    return unit

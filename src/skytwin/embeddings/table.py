@@ -154,7 +154,7 @@ class Embeddings:
     @functools.cached_property
     def ids(self) -> np.ndarray:
         """Identifiers, shape (N,), dtype object (str)."""
-        return self.catalog["id"].to_numpy(zero_copy_only=False)
+        return np.asarray(self.catalog["id"].to_numpy(zero_copy_only=False))
 
     @functools.cached_property
     def index(self) -> RowIndex:

@@ -62,7 +62,7 @@ class Vectors:
 
     def __getitem__(self, rows: int | slice | Sequence[int] | np.ndarray) -> np.ndarray:
         if isinstance(rows, (int, np.integer)):
-            return self.take([int(rows)])[0]
+            return np.asarray(self.take([int(rows)])[0])
         if isinstance(rows, slice):
             return self.take(np.arange(*rows.indices(len(self))))
         return self.take(rows)
@@ -105,7 +105,9 @@ class Statistics:
     @property
     def inverse_scale(self) -> np.ndarray:
         """``1 / scale``, and 0 for a feature that never varies: it tells nothing apart."""
-        return np.divide(1.0, self.scale, out=np.zeros_like(self.scale), where=self.scale > 0)
+        inverse = np.zeros_like(self.scale)
+        np.divide(1.0, self.scale, out=inverse, where=self.scale > 0)
+        return inverse
 
 
 def measure(vectors: Vectors) -> Statistics:

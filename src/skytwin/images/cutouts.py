@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import zarr
+from zarr.codecs import BloscCodec
 
 from skytwin.artefact import Manifest, Parent
 from skytwin.errors import UsageError
@@ -78,7 +79,7 @@ def create_pixels(folder: Path, geometry: Geometry, shard_rows: int) -> zarr.Arr
         shards=(shard_rows, *geometry.shape),
         dtype=geometry.dtype,
         fill_value=float("nan") if floating else 0,
-        compressors=zarr.codecs.BloscCodec(cname="zstd", clevel=3, shuffle="bitshuffle"),
+        compressors=BloscCodec(cname="zstd", clevel=3, shuffle="bitshuffle"),
         dimension_names=("object", "band", "y", "x"),
         attributes={
             "bands": list(geometry.bands),
@@ -137,7 +138,7 @@ class Cutouts:
     @functools.cached_property
     def ids(self) -> np.ndarray:
         """Identifiers, shape (N,), dtype object (str)."""
-        return self.catalog["id"].to_numpy(zero_copy_only=False)
+        return np.asarray(self.catalog["id"].to_numpy(zero_copy_only=False))
 
     @functools.cached_property
     def index(self) -> RowIndex:

@@ -18,8 +18,9 @@ import pyarrow.parquet as pq
 import zarr
 
 from skytwin.artefact import PARTS, Run, hash_file, sync
-from skytwin.errors import BadImage, DataError, Mismatch, UsageError
+from skytwin.errors import BadImage, DataError, UsageError
 from skytwin.images.catalog import read_table
+from skytwin.images.compare import arcsec, same_scale
 from skytwin.images.cutouts import (
     CATALOG,
     PIXELS,
@@ -219,7 +220,7 @@ class _Writer:
             raise BadImage(f"unit {now.unit}; expected {want.unit} like the first image")
         if not same_scale(now.pixel_scale, want.pixel_scale):
             raise BadImage(
-                f"pixel scale {_arcsec(now.pixel_scale)}; expected {_arcsec(want.pixel_scale)} "
+                f"pixel scale {arcsec(now.pixel_scale)}; expected {arcsec(want.pixel_scale)} "
                 "like the first image"
             )
         return image
@@ -325,17 +326,6 @@ def _geometry(image: RawImage) -> Geometry:
     )
 
 
-def same_scale(one: float | None, other: float | None) -> bool:
-    """Whether two pixel scales agree within 1 %; an unknown one agrees only with an unknown."""
-    if one is None or other is None:
-        return one is other
-    return abs(one / other - 1) < 0.01
-
-
-def _arcsec(scale: float | None) -> str:
-    return "unknown" if scale is None else f'{scale:.4g}"'
-
-
 def _digest(ids: Any) -> str:
     digest = hashlib.sha256()
     for name in ids:
@@ -359,9 +349,3 @@ def _write_rejected(path: Path, rejected: list[Rejected]) -> None:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(["id", "origin", "reason"])
         writer.writerows((entry.id, entry.origin, entry.reason) for entry in rejected)
-
-
-def require_same_scale(one: float | None, other: float | None, what: str) -> None:
-    """Refuse images whose pixel scale is not that of the cutouts they are compared with."""
-    if one is not None and other is not None and not same_scale(one, other):
-        raise Mismatch(f"{what} has {_arcsec(one)} per pixel; expected {_arcsec(other)}")

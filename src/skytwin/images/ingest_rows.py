@@ -153,7 +153,7 @@ def _add_unique(
 
 
 def _same_text(values: pa.ChunkedArray, ids: pa.Array) -> bool:
-    return [str(value) for value in values.to_pylist()] == ids.to_pylist()
+    return bool([str(value) for value in values.to_pylist()] == ids.to_pylist())
 
 
 def _left_out(rows: pa.Table) -> list[dict[str, str]]:

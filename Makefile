@@ -1,0 +1,50 @@
+# make demo | test | lint | docs | bench | check  -- each sets up what it needs in .venv
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+# The demo needs no torch: its environment is a third of the full one.
+DEMO_READY := $(VENV)/.ready-demo
+FULL_READY := $(VENV)/.ready-full
+INPUTS := pyproject.toml constraints.txt
+
+.PHONY: demo test test-all lint docs bench check clean
+
+demo: $(DEMO_READY)
+	rm -rf demo
+	$(BIN)/python examples/hubble.py demo
+
+test: $(FULL_READY)
+	$(BIN)/python -m pytest -m "not slow and not real"
+
+test-all: $(FULL_READY)
+	$(BIN)/python -m pytest
+
+lint: $(FULL_READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+docs: $(FULL_READY)
+	$(BIN)/python docs/build.py
+	$(BIN)/mkdocs build --strict
+
+bench: $(FULL_READY)
+	$(BIN)/python benchmarks/exact_scan.py
+
+check: lint test-all docs
+
+clean:
+	rm -rf $(VENV) demo site build
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(DEMO_READY): $(INPUTS) | $(BIN)/python
+	$(PIP) --editable ".[demo]"
+	touch $@
+
+$(FULL_READY): $(INPUTS) | $(BIN)/python
+	$(PIP) --editable ".[all,dev]"
+	touch $@ $(DEMO_READY)

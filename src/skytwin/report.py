@@ -1,0 +1,332 @@
+"""What the command line prints and saves: plain text, tables, pictures, manifests."""
+
+from __future__ import annotations
+
+import csv
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from skytwin.answers.export import FORMATS, write_table
+from skytwin.answers.purity import Carried, Composition, PurityCurve, Threshold
+from skytwin.answers.search import Matches
+from skytwin.artefact import Manifest, Parent, result_folder, write_atomically
+from skytwin.embeddings.table import Embeddings
+from skytwin.errors import OutputExists, UsageError, unknown
+from skytwin.images.cutouts import REJECTED, Cutouts
+
+__all__ = [
+    "Look",
+    "PurityFindings",
+    "describe_cutouts",
+    "describe_embeddings",
+    "describe_folder",
+    "describe_matches",
+    "describe_purity",
+    "save_matches",
+    "save_purity",
+    "save_sheet",
+]
+
+PICTURES = (".png", ".pdf")
+_SHOWN_ROWS, _SHOWN_COLUMNS = 25, 9
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """How pictures of matches are drawn."""
+
+    label: str | None = None
+    side: int = 5
+    display: str | None = None
+    cutouts: Path | None = None
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class PurityFindings:
+    """All that one ``skytwin purity`` found."""
+
+    curve: PurityCurve
+    name: str
+    threshold: Threshold | None = None
+    carried: Carried | None = None
+    composition: Composition | None = None
+    others: Mapping[str, PurityCurve]
+
+
+def describe_cutouts(cutouts: Cutouts) -> str:
+    """What was ingested, and what was left out and why."""
+    summary = cutouts.manifest.summary
+    lines = [
+        f"{cutouts!r}",
+        f"  {cutouts.dtype} in {cutouts.unit or 'no stated unit'}; "
+        f"{len(cutouts.catalog.column_names)} columns; {cutouts.folder}",
+    ]
+    if summary["images_without_catalog_row"]:
+        count = summary["images_without_catalog_row"]
+        lines.append(f"  {count} image(s) have no catalogue row: kept, their columns empty")
+    reasons = _reasons(cutouts.folder / REJECTED)
+    if reasons:
+        lines.append(f"  left out ({sum(reasons.values())}), listed in {REJECTED}:")
+        lines += [f"    {count} x {reason}" for reason, count in reasons.most_common(8)]
+        if len(reasons) > 8:
+            lines.append(f"    and {len(reasons) - 8} more reasons")
+    return "\n".join(lines)
+
+
+def _reasons(path: Path) -> Counter[str]:
+    with path.open(encoding="utf-8", newline="") as stream:
+        return Counter(row["reason"] for row in csv.DictReader(stream))
+
+
+def describe_embeddings(embeddings: Embeddings) -> str:
+    """What was embedded, with which encoder."""
+    lines = [f"{embeddings!r}"]
+    rejected = embeddings.manifest.summary["rejected"] if embeddings.manifest else 0
+    if rejected:
+        lines.append(f"  left out ({rejected}), listed in {REJECTED}: no finite vector")
+    return "\n".join(lines)
+
+
+def describe_folder(folder: Path, *, verify: bool) -> str:
+    """Kind, recipe, parents and size of an artefact."""
+    manifest = Manifest.open(folder)
+    if verify:
+        manifest.verify(folder, every_byte=True)
+    size = sum(entry["bytes"] for entry in manifest.files.values())
+    lines = [
+        f"{folder}: {manifest.kind}, {len(manifest.files)} files, {size / 1e6:.1f} MB"
+        + (", every byte verified" if verify else ""),
+        f"  fingerprint  {manifest.fingerprint}",
+    ]
+    for title, content in (
+        ("summary", manifest.summary),
+        ("recipe", manifest.recipe),
+        ("inputs", manifest.inputs),
+        ("versions", manifest.versions),
+    ):
+        lines.append(f"  {title}")
+        lines += [f"    {name}: {value}" for name, value in content.items()]
+    for name, parent in manifest.parents.items():
+        lines.append(f"  made from {name}: {parent.path} ({parent.fingerprint[:12]})")
+    return "\n".join(lines)
+
+
+def describe_matches(matches: Matches) -> str:
+    """The matches as an aligned table of text."""
+    lines = [repr(matches)]
+    if matches.excluded:
+        lines.append(f"  {matches.excluded} row(s) left out as the reference(s) themselves")
+    return "\n".join([*lines, _text_table(matches.table)])
+
+
+def _text_table(table: pa.Table) -> str:
+    names = [name for name in table.column_names if name != "origin"][:_SHOWN_COLUMNS]
+    rows = [[_cell(row[name]) for name in names] for row in table.slice(0, _SHOWN_ROWS).to_pylist()]
+    widths = [max(len(cell) for cell in column) for column in zip(names, *rows, strict=True)]
+    lines = [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        for row in [names, *rows]
+    ]
+    if len(table) > _SHOWN_ROWS:
+        lines.append(f"... {len(table) - _SHOWN_ROWS} more; --out or --save keeps them all")
+    return "\n".join(lines)
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    return str(value)[:40]
+
+
+def describe_purity(found: PurityFindings) -> str:
+    """The purity at useful cuts, always with base rate and interval."""
+    curve = found.curve
+    level = f"{curve.base.level:.0%}"
+    lines = [
+        f"purity for {' or '.join(curve.positive)}, {curve.settings['metric']} distance, "
+        f"{len(curve.references)} reference(s); intervals are Jeffreys {level}",
+        f"  base rate       {curve.base}"
+        + (f"; {curve.unlabelled} object(s) without label not counted" if curve.unlabelled else ""),
+    ]
+    lines += _at_counts(curve, "  ")
+    if found.threshold is not None:
+        lines.append(f"  threshold       {_cut(found.threshold)}")
+    if found.carried is not None:
+        lines += _carried(found.carried)
+    for name, other in found.others.items():
+        lines.append(f"  {name}: base rate {other.base}")
+        lines += _at_counts(other, "    ")
+    if found.composition is not None:
+        comp = found.composition
+        lines.append(f"  the nearest {comp.top} by {comp.column}:")
+        lines += [
+            f"    {name}: {share}; base rate {base.value:.3g}, lift {share.value / base.value:.2f}"
+            for name, share, base in zip(comp.classes, comp.share, comp.base, strict=True)
+        ]
+    return "\n".join(lines)
+
+
+def _at_counts(curve: PurityCurve, indent: str) -> list[str]:
+    return [
+        f"{indent}nearest {count:<6}  {_cut(curve.at_count(count))}"
+        for count in (10, 25, 100, 1000)
+        if count <= curve.base.total
+    ]
+
+
+def _cut(threshold: Threshold) -> str:
+    return (
+        f"{threshold.within}  lift {threshold.lift:.2f}  within distance {threshold.distance:.4g}"
+    )
+
+
+def _carried(carried: Carried) -> list[str]:
+    lines = [
+        f"  carried over    {carried.selected_there} object(s) within {carried.distance:.4g} there",
+    ]
+    if carried.labelled:
+        lines.append(
+            f"    purity there  {carried.there}; base rate there {carried.base_there}; "
+            f"here {carried.here}"
+        )
+    else:
+        lines.append("    purity there  unknown: that set has no such labels")
+    lines.append(
+        f"    median distance of all objects: {carried.median_here:.4g} here, "
+        f"{carried.median_there:.4g} there"
+    )
+    return lines
+
+
+def save_matches(matches: Matches, out: Path | None, save: list[Path], look: Look) -> None:
+    """Write a result folder and single files for some matches."""
+    meta = matches.describe()
+    for path in save:
+        _check_free(path)
+        if path.suffix.lower() in PICTURES:
+            _picture(_mosaic(matches, look), path, meta)
+        else:
+            write_table(matches.table, path, meta)
+    if out is None:
+        return
+    with _folder(out, "matches", matches.settings, matches.references, matches.embeddings) as where:
+        for ending in ("vot", "csv", "parquet"):
+            write_table(matches.table, where / f"matches.{ending}", meta)
+        drawings = {"distances": lambda: _histogram(matches)}
+        if _has_pictures(matches.embeddings, look):
+            drawings["mosaic"] = lambda: _mosaic(matches, look)
+        _draw(where, drawings, meta)
+
+
+def save_purity(found: PurityFindings, out: Path | None, save: list[Path]) -> None:
+    """Write a result folder and single files for a purity curve."""
+    from skytwin.answers import figures
+
+    curve = found.curve
+    meta = curve.describe()
+    for path in save:
+        _check_free(path)
+        if path.suffix.lower() in PICTURES:
+            _picture(figures.purity_curve(curve, threshold=found.threshold), path, meta)
+        else:
+            write_table(curve.table, path, meta)
+    if out is None:
+        return
+    settings = {**curve.settings, "positive": list(curve.positive)}
+    with _folder(out, "purity", settings, curve.references, curve.embeddings) as where:
+        write_table(curve.table, where / "purity.csv", meta)
+        write_table(curve.table, where / "purity.parquet", meta)
+        (where / "report.txt").write_text(describe_purity(found) + "\n", encoding="utf-8")
+        drawings: dict[str, Any] = {
+            "purity": lambda: figures.purity_curve(curve, threshold=found.threshold),
+            "distances": lambda: figures.distance_histogram(curve),
+        }
+        composition = found.composition
+        if composition is not None:
+            write_table(composition.table, where / "composition.csv", meta)
+            drawings["composition"] = lambda: figures.composition(composition)
+        if found.others:
+            curves = {found.name: curve, **found.others}
+            drawings["ablation"] = lambda: figures.ablation(curves)
+        _draw(where, drawings, meta)
+
+
+def save_sheet(folder: Path, path: Path, display: str | None) -> None:
+    """Write a contact sheet of the first cutouts of a folder."""
+    from skytwin.images.display import contact_sheet_png, parse_display
+
+    if path.suffix.lower() != ".png":
+        raise unknown("picture format", path.suffix, [".png"])
+    _check_free(path)
+    sheet = contact_sheet_png(Cutouts(folder), parse_display(display) if display else None)
+    write_atomically(path, sheet)
+
+
+def _folder(
+    out: Path,
+    kind: str,
+    settings: Mapping[str, Any],
+    references: tuple[Any, ...],
+    embeddings: Embeddings,
+) -> Any:
+    parent = embeddings.as_parent()
+    return result_folder(
+        out,
+        kind=kind,
+        recipe={**settings, "references": [f"{r.kind}: {r.name}" for r in references]},
+        summary={"objects": len(embeddings)},
+        inputs={"embedding": parent.path},
+        parents={"embeddings": Parent(**vars(parent))},
+    )
+
+
+def _mosaic(matches: Matches, look: Look) -> Any:
+    from skytwin.answers import figures
+    from skytwin.images.display import parse_display
+
+    return figures.mosaic(
+        matches,
+        side=look.side,
+        label=look.label,
+        display=parse_display(look.display) if look.display else None,
+        cutouts=matches.embeddings.cutouts(look.cutouts),
+    )
+
+
+def _has_pictures(embeddings: Embeddings, look: Look) -> bool:
+    return embeddings.manifest is not None or look.cutouts is not None
+
+
+def _histogram(matches: Matches) -> Any:
+    from skytwin.answers import figures
+
+    return figures.distance_histogram(matches)
+
+
+def _draw(where: Path, drawings: Mapping[str, Any], meta: Mapping[str, str]) -> None:
+    for name, draw in drawings.items():
+        drawn = draw()
+        for ending in PICTURES:
+            _picture(drawn, where / f"{name}{ending}", meta)
+
+
+def _picture(drawn: Any, path: Path, meta: Mapping[str, str]) -> None:
+    from skytwin.answers import figures
+
+    figures.save(drawn, path, meta)
+
+
+def _check_free(path: Path) -> None:
+    if path.suffix.lower() not in (*PICTURES, *FORMATS):
+        raise unknown("format", path.suffix or path.name, (*FORMATS, *PICTURES))
+    if path.exists():
+        raise OutputExists(f"{str(path)!r} exists; choose another name or remove it")
+    if not path.parent.is_dir():
+        raise UsageError(f"no folder {str(path.parent)!r} to write {path.name} in")
