@@ -104,8 +104,11 @@ def ingest(
         str | None, typer.Option("--position-band", help="Band whose pixels x, y count in.")
     ] = None,
     pixel_origin: Annotated[
-        int, typer.Option("--pixel-origin", help="Number of the first pixel in x, y: 0 or 1.")
-    ] = 0,
+        int | None,
+        typer.Option(
+            "--pixel-origin", help="Number of the first pixel in x, y [1 for X_IMAGE, else 0]."
+        ),
+    ] = None,
     id_column: Annotated[str | None, typer.Option("--id-column")] = None,
     ra_column: Annotated[str | None, typer.Option("--ra-column")] = None,
     dec_column: Annotated[str | None, typer.Option("--dec-column")] = None,
@@ -202,6 +205,9 @@ def embed(
     batch: Annotated[int, typer.Option("--batch", help="Images per pass.")] = 32,
     seed: Annotated[int, typer.Option("--seed", help="Of the sample that pca:N is fitted on.")] = 0,
     device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
+    runtime: Annotated[
+        str, typer.Option("--runtime", help="auto, torch or openvino (CPU only, faster).")
+    ] = "auto",
     quiet: Quiet = False,
 ) -> None:
     """Turn cutouts into vectors."""
@@ -221,6 +227,7 @@ def embed(
         batch=batch,
         seed=seed,
         device=device,
+        runtime=runtime,
         quiet=quiet,
     )
     from skytwin.report import describe_embeddings

@@ -67,7 +67,7 @@ def ingest(
     position_band: str | None = None,
     x_column: str | None = None,
     y_column: str | None = None,
-    pixel_origin: int = 0,
+    pixel_origin: int | None = None,
     detect: bool | DetectSettings = False,
     workers: int | None = None,
     quiet: bool = False,
@@ -107,8 +107,9 @@ def ingest(
         Tables of positions in a mosaic.
     position_band : str, optional
         The band whose pixels the positions count in; the first by default.
-    pixel_origin : {0, 1}
-        What the first pixel is called in the positions.
+    pixel_origin : {0, 1}, optional
+        What the first pixel is called in the positions; by default 1 for SExtractor's columns
+        (``X_IMAGE``), else 0.
     detect : bool or DetectSettings
         Find the objects in the mosaic.
     workers : int, optional
@@ -205,6 +206,7 @@ def embed(
     batch: int = 32,
     seed: int = 0,
     device: str = "auto",
+    runtime: str = "auto",
     quiet: bool = False,
 ) -> Embeddings:
     """Turn cutouts into vectors.
@@ -237,6 +239,8 @@ def embed(
     seed : int
         Of the choice of images that ``pca:N`` is fitted on.
     device : {"auto", "cpu", "cuda"}
+    runtime : {"auto", "torch", "openvino"}
+        What runs a network; OpenVINO where it is installed, on a CPU.
     quiet : bool
         Show no progress.
 
@@ -271,7 +275,9 @@ def embed(
             )
         folder = Path(encoder)
         nested = folder / ENCODER
-        opened = load_saved(nested if nested.is_dir() else folder, weights=weights, device=device)
+        opened = load_saved(
+            nested if nested.is_dir() else folder, weights=weights, device=device, runtime=runtime
+        )
         require_fits(opened, taken)
         if nested.is_dir() and opened.prepare.stretch.absolute:
             made_from = Manifest.open(folder, "embeddings").summary
@@ -283,6 +289,7 @@ def embed(
             weights=weights,
             seed=seed,
             device=device,
+            runtime=runtime,
             **_with_preset(encoder, preset, given),
         )
     return embed_cutouts(taken, opened, out, batch=batch, quiet=quiet)

@@ -206,7 +206,12 @@ def _from_image(embeddings: Embeddings, path: Path, weights: str | Path | None) 
     image = read_image(path)
     check_content(image.pixels)
     flux = fit_image(embeddings, image, path.name)
-    encoder = load_saved(embeddings.folder / ENCODER, weights=weights)
+    encoder = load_saved(
+        # For one image, OpenVINO takes longer to prepare than torch to run.
+        embeddings.folder / ENCODER,
+        weights=weights,
+        runtime="torch",
+    )
     if embeddings.manifest.summary["encoder_fingerprint"] != encoder.fingerprint:
         raise Mismatch("the saved encoder is not the one that made this embedding")
     vector = encoder.encode(flux[None])[0]

@@ -1,0 +1,117 @@
+"""Tables out, in the formats astronomers read: VOTable, FITS, Parquet, CSV, ECSV.
+
+Values keep their type, units, UCDs and descriptions as far as the format has room for them;
+`skytwin.answers.export_plain` says what becomes of values that only Arrow knows.
+"""
+
+from __future__ import annotations
+
+import errno
+import io
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from skytwin.answers.export_fits import fits_bytes
+from skytwin.answers.export_text import csv_bytes, ecsv_bytes
+from skytwin.answers.export_votable import votable_bytes
+from skytwin.artefact import write_atomically
+from skytwin.errors import DataError, OutputExists, UsageError, unknown
+
+__all__ = ["FORMATS", "write_new", "write_table"]
+
+
+def write_table(
+    table: pa.Table, path: str | Path, meta: Mapping[str, str], *, overwrite: bool = False
+) -> None:
+    """Write a table in the format that the ending of its name tells.
+
+    The same table and meta give the same bytes.
+
+    Parameters
+    ----------
+    table : pyarrow.Table
+        Fields may carry ``unit``, ``ucd`` and ``description``; see `skytwin.images.arrow.field`.
+    path : path
+        ``.vot``, ``.votable``, ``.xml``: VOTable 1.4; ``.fits``, ``.fit``: binary table;
+        ``.parquet``: with the metadata of VOParquet 1.0; ``.csv``: RFC 4180; ``.ecsv``.
+    meta : mapping of str to str
+        Where the table comes from: INFO elements, header keywords, file metadata, the ECSV
+        header. CSV has no place for it.
+    overwrite : bool
+        Replace a file that is there.
+
+    Raises
+    ------
+    UnknownName
+        Another ending.
+    OutputExists
+        The file is there.
+    UsageError
+        Its folder is not, or may not be written in.
+    """
+    target = Path(path)
+    ending = target.suffix.lower()
+    if ending not in _WRITERS:
+        raise unknown("format", ending or target.name, FORMATS)
+    notes = {str(name): str(value) for name, value in meta.items()}
+    write_new(target, lambda: _WRITERS[ending](table, notes), overwrite=overwrite)
+
+
+def write_new(path: Path, content: Callable[[], bytes], *, overwrite: bool = False) -> None:
+    """Write a file, whole or not at all, where there is none.
+
+    Parameters
+    ----------
+    path : Path
+    content : callable
+        Gives the bytes; called once it is known that they may be written.
+    overwrite : bool
+        Replace a file that is there.
+    """
+    where = repr(str(path))
+    if path.exists() and not (overwrite and path.is_file()):
+        raise OutputExists(f"{where} exists; choose another name or remove it")
+    if not path.parent.is_dir():
+        raise UsageError(f"no folder {str(path.parent)!r} to write {path.name} in; make it first")
+    made = content()
+    try:
+        write_atomically(path, made)
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DataError(f"disk full while writing {where}; make space and repeat") from error
+        raise UsageError(f"cannot write {where} ({error.strerror}); choose another") from error
+
+
+def _parquet_bytes(table: pa.Table, meta: Mapping[str, str]) -> bytes:
+    notes = {
+        **(table.schema.metadata or {}),
+        **{name.encode(): value.encode() for name, value in meta.items()},
+        # VOParquet (IVOA note, 2024): units and UCDs where TOPCAT and astropy look for them.
+        b"IVOA.VOTable-Parquet.version": b"1.0",
+        b"IVOA.VOTable-Parquet.content": votable_bytes(table, meta, rows=False),
+    }
+    stream = io.BytesIO()
+    pq.write_table(table.replace_schema_metadata(notes), stream, compression="zstd")
+    return stream.getvalue()
+
+
+def _csv_bytes(table: pa.Table, meta: Mapping[str, str]) -> bytes:  # noqa: ARG001  (no place)
+    return csv_bytes(table)
+
+
+_WRITERS: dict[str, Callable[[pa.Table, Mapping[str, str]], bytes]] = {
+    ".vot": votable_bytes,
+    ".votable": votable_bytes,
+    ".xml": votable_bytes,
+    ".fits": fits_bytes,
+    ".fit": fits_bytes,
+    ".parquet": _parquet_bytes,
+    ".csv": _csv_bytes,
+    ".ecsv": ecsv_bytes,
+}
+
+#: Endings that `write_table` knows.
+FORMATS = tuple(_WRITERS)

@@ -1,0 +1,270 @@
+"""An encoder from its specification, or from the folder it was saved in."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
+
+from skytwin.encoders.encoder import ENCODER_FILE, Encoder, Network, Orbit, check_orbit
+from skytwin.encoders.pca import PcaNetwork, fit_pca, parse_pca
+from skytwin.errors import DamagedArtefact, Mismatch, UsageError, unknown
+from skytwin.images.prepare import (
+    BandMix,
+    Interpolation,
+    PixelSource,
+    Prepare,
+    parse_bands,
+    parse_crop,
+)
+from skytwin.images.stretch import Stretch
+
+if TYPE_CHECKING:
+    from skytwin.encoders.backbone import BackboneNetwork
+
+__all__ = ["PRESETS", "load_saved", "open_encoder"]
+
+# Arguments of `open_encoder` by the name of the work they come from.
+PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
+    {
+        # Doorenbos et al. 2022, A&A 666, A171: whole SDSS thumbnails, 8-bit pixels over 255.
+        "ulisse": MappingProxyType(
+            {
+                "spec": "timm:efficientnet_b0",
+                "size": 224,
+                "stretch": "linear",
+                "orbit": "none",
+                "interpolation": "bilinear",
+            }
+        )
+    }
+)
+_PCA_SIZE = 64
+
+
+def open_encoder(
+    spec: str,
+    *,
+    cutouts_like: PixelSource,
+    weights: str | Path | None = None,
+    size: int | None = None,
+    crop: str | None = None,
+    bands: str | None = None,
+    stretch: str = "linear",
+    orbit: Orbit = "none",
+    interpolation: Interpolation | None = None,
+    seed: int = 0,
+    device: str = "auto",
+    runtime: str = "auto",
+) -> Encoder:
+    """An encoder for a set of cutouts.
+
+    Parameters
+    ----------
+    spec : str
+        ``"timm:NAME"`` or ``"timm:hf_hub:ORG/NAME"``, a pretrained network; ``"pca:N"`` or
+        ``"pca:N:abs"``, principal components fitted on these cutouts.
+    cutouts_like : PixelSource
+        The cutouts: their bands, pixel scale, dtype and frame shape the preparation.
+    weights : path, optional
+        ``.safetensors`` file for ``timm:``, in place of the hub's.
+    size : int, optional
+        Pixels of a side of the network's input. By default 224 for ``timm:``, the crop but at
+        most 64 for ``pca:``.
+    crop : str, optional
+        Central part used: ``"64"`` or ``"64px"``, or ``"30arcsec"``. By default the whole frame,
+        which is then the encoder's field of view: of a larger image it uses the centre.
+    bands : str, optional
+        ``"i,r,g"``, ``"i"``, ``"g+r+i"``: see `parse_bands`. By default all.
+    stretch : str
+        See `Stretch.parse`; settled here for the cutouts' dtype.
+    orbit : str
+        ``"none"``, ``"flips"``, ``"d4"``: see `Encoder`.
+    interpolation : str, optional
+        See `Prepare`. By default ``"area"`` to shrink and ``"bilinear"`` to enlarge.
+    seed : int
+        Of the fit of ``pca:``.
+    device : str
+        ``"cpu"``, ``"cuda"`` or ``"auto"``, for ``timm:``.
+    runtime : str
+        ``"torch"``, ``"openvino"`` or ``"auto"``, for ``timm:``.
+
+    Raises
+    ------
+    UnknownName
+        No such encoder, band, stretch, orbit.
+    UsageError
+        A crop larger than the frame or not a length, bands that the network cannot take, a
+        frame that is not square without ``crop``.
+    Mismatch
+        Weights of another network.
+    Unreachable
+        No weights given, and none could be fetched.
+    """
+    if not spec.startswith(("timm:", "pca:")):
+        raise unknown("encoder", spec, ["timm:NAME", "pca:N"])
+    check_orbit(orbit)
+    if size is not None and size < 1:
+        raise UsageError(f"size is {size}; expected at least 1 pixel")
+    frame = _crop(crop, cutouts_like)
+    chosen = parse_bands(bands, cutouts_like.bands) if bands is not None else None
+    settled = Stretch.parse(stretch).resolve(cutouts_like.dtype)
+
+    def prepare(size: int, mix: tuple[BandMix, ...], **network: Any) -> Prepare:
+        return Prepare(
+            bands=tuple(cutouts_like.bands),
+            mix=mix,
+            crop=frame,
+            stretch=settled,
+            size=size,
+            interpolation=interpolation or ("area" if size < frame else "bilinear"),
+            **network,
+        )
+
+    if spec.startswith("pca:"):
+        parse_pca(spec)
+        if weights is not None:
+            raise UsageError(
+                f"{spec} is fitted on the cutouts and takes no --weights; leave it out"
+            )
+        mix = chosen or tuple((name,) for name in cutouts_like.bands)
+        plain = {"channels": len(mix), "mean": (0.0,) * len(mix), "std": (1.0,) * len(mix)}
+        prepared = prepare(size or min(frame, _PCA_SIZE), mix, **plain)
+        network: Network = fit_pca(spec, cutouts_like, prepared, seed=seed)
+    else:
+        backbone = _backbone(spec, weights=weights, size=size, device=device, runtime=runtime)
+        prepared = prepare(
+            backbone.size,
+            _mix_for(spec, chosen, cutouts_like.bands, backbone.channels),
+            channels=backbone.channels,
+            mean=backbone.mean,
+            std=backbone.std,
+        )
+        network = backbone
+    return Encoder(
+        network=network, prepare=prepared, orbit=orbit, pixel_scale=cutouts_like.pixel_scale
+    )
+
+
+def load_saved(
+    folder: str | Path,
+    *,
+    weights: str | Path | None = None,
+    device: str = "auto",
+    runtime: str = "auto",
+) -> Encoder:
+    """The encoder that `Encoder.save` wrote, with the very same weights.
+
+    Parameters
+    ----------
+    folder : path
+        Where ``encoder.json`` lies.
+    weights : path, optional
+        The weights file of a ``timm:`` network, if it is not where it was.
+    device : str
+        ``"cpu"``, ``"cuda"`` or ``"auto"``.
+    runtime : str
+        ``"torch"``, ``"openvino"`` or ``"auto"``; their vectors agree within rounding.
+
+    Raises
+    ------
+    UsageError
+        The weights file is gone and none is given.
+    Mismatch
+        These are not the weights the encoder was made with.
+    DamagedArtefact
+        The folder is not what was written.
+    """
+    path = Path(folder) / ENCODER_FILE
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        name, orbit, made_by = content["network"], content["orbit"], content["made_by"]
+        prepare = Prepare.from_dict(content["prepare"])
+        pixel_scale, files = content["pixel_scale"], content["files"]
+        expected = content["network_fingerprint"], content["fingerprint"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DamagedArtefact(
+            f"{str(path)!r} cannot be read ({error!r}); restore it or make the folder anew"
+        ) from error
+    if name.startswith("pca:"):
+        if weights is not None:
+            raise UsageError(f"{name} keeps its components with it; leave --weights out")
+        network: Network = PcaNetwork.load(Path(folder), name, made_by)
+    else:
+        network = _backbone(
+            name,
+            weights=weights or _where(name, files),
+            size=prepare.size,
+            device=device,
+            runtime=runtime,
+        )
+    if network.fingerprint != expected[0]:
+        sha256 = made_by.get("weights_sha256")
+        remedy = f"the file of SHA-256 {sha256[:12]}..." if sha256 else "the file it was made with"
+        raise Mismatch(
+            f"the weights {str(weights or files.get('weights') or 'on the hub')!r} of {name} are "
+            f"not those this encoder was made with (fingerprint {network.fingerprint[:12]}, "
+            f"expected {expected[0][:12]}); give --weights {remedy}"
+        )
+    encoder = Encoder(network=network, prepare=prepare, orbit=orbit, pixel_scale=pixel_scale)
+    if encoder.fingerprint != expected[1]:
+        raise DamagedArtefact(f"{str(path)!r} was edited; restore it or make the folder anew")
+    return encoder
+
+
+def _where(name: str, files: Mapping[str, Any]) -> str | None:
+    stored: str | None = files["weights"]
+    if stored is not None and not Path(stored).is_file():
+        raise UsageError(
+            f"the weights of {name} are no longer at {stored!r}; say where with --weights FILE"
+        )
+    return stored
+
+
+def _backbone(
+    spec: str, *, weights: str | Path | None, size: int | None, device: str, runtime: str
+) -> BackboneNetwork:
+    try:
+        # torch and timm take seconds to import, and are optional.
+        from skytwin.encoders.backbone import open_backbone
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            f"encoder {spec!r} needs {error.name}, which is not installed; install "
+            "skytwin[networks]"
+        ) from error
+    return open_backbone(spec, weights=weights, size=size, device=device, runtime=runtime)
+
+
+def _crop(text: str | None, source: PixelSource) -> int:
+    height, width = source.shape[2:]
+    if text is None:
+        if height != width:
+            raise UsageError(
+                f"the cutouts are {width}x{height} pixels, and a network takes squares; choose "
+                f"the central part with --crop, e.g. --crop {min(height, width)}"
+            )
+        return height
+    pixels = parse_crop(text, source.pixel_scale)
+    if pixels > min(height, width):
+        raise UsageError(
+            f"crop {text!r} is {pixels} pixels and the cutouts are {width}x{height}; choose at "
+            f"most {min(height, width)}"
+        )
+    return pixels
+
+
+def _mix_for(
+    spec: str, chosen: tuple[BandMix, ...] | None, bands: tuple[str, ...], channels: int
+) -> tuple[BandMix, ...]:
+    mix = chosen or tuple((name,) for name in bands)
+    if len(mix) not in (1, channels):
+        given = "were chosen" if chosen else "are in the cutouts"
+        names = ",".join("+".join(one) for one in mix)
+        example = ",".join([*bands, *bands[-1:] * channels][:channels])
+        raise UsageError(
+            f"{spec} takes {channels} band(s) and {len(mix)} {given} ({names}); choose 1 or "
+            f"{channels} with --bands, e.g. --bands {example}"
+        )
+    return mix

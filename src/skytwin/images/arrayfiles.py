@@ -1,0 +1,218 @@
+"""Array files as named arrays to draw rows from: HDF5, NPY, NPZ, Zarr."""
+
+from __future__ import annotations
+
+import functools
+import threading
+import zipfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO, cast
+
+import h5py
+import numpy as np
+import zarr
+from zarr.storage import ZipStore
+
+from skytwin.errors import BadImage, DataError, UsageError
+from skytwin.images.npy import npy_header
+from skytwin.images.quiet import quiet
+
+__all__ = ["ARRAY_SUFFIXES", "StoredArray", "is_array_file", "open_arrays"]
+
+_HDF5 = (".h5", ".hdf5")
+ARRAY_SUFFIXES = (*_HDF5, ".npz", ".npy", ".zarr", ".zarr.zip")
+
+_ZARR_MARKS = ("zarr.json", ".zgroup", ".zarray")
+# Neighbouring rows share a compressed chunk: it is kept, else every row would unpack it anew.
+_CHUNK_CACHE = 2**27
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class StoredArray:
+    """An array in a file.
+
+    Attributes
+    ----------
+    shape : tuple of int
+    dtype : dtype
+    row : callable
+        Row number to that row's elements; safe in several threads.
+    whole : callable
+        All elements; text as ``str`` objects or as bytes.
+    attributes : mapping
+        What the file says of the array.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype
+    row: Callable[[int], np.ndarray]
+    whole: Callable[[], np.ndarray]
+    attributes: Mapping[str, Any] = field(default_factory=dict)
+
+
+def is_array_file(path: Path) -> bool:
+    """Whether a path is one for `open_arrays`, by its suffix or, for Zarr, its content."""
+    name = path.name.lower()
+    if path.is_dir():
+        return name.endswith(".zarr") or any((path / mark).is_file() for mark in _ZARR_MARKS)
+    return name.endswith(ARRAY_SUFFIXES) or (
+        name.endswith(".zip") and _zipped_root(path) is not None
+    )
+
+
+def _zipped_root(path: Path) -> str | None:
+    """The folder inside a zip that is a Zarr: the zip's own root, or the one folder zipped."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = [name for name in archive.namelist() if name.count("/") <= 1]
+    except (zipfile.BadZipFile, OSError):
+        return None
+    roots = [
+        folder for folder, _, name in (n.rpartition("/") for n in names) if name in _ZARR_MARKS
+    ]
+    return min(roots, key=len, default=None)
+
+
+def open_arrays(path: Path) -> dict[str, StoredArray]:
+    """The arrays in a file, by name; their elements are read when asked for.
+
+    Raises
+    ------
+    UsageError
+        No such file, or one of another kind.
+    DataError
+        The file is damaged.
+    """
+    if not path.exists():
+        raise UsageError(
+            f"no file {str(path)!r}; expected one ending in {', '.join(ARRAY_SUFFIXES)}"
+        )
+    if not is_array_file(path):
+        raise UsageError(f"{str(path)!r} is no array file; expected {', '.join(ARRAY_SUFFIXES)}")
+    name = path.name.lower()
+    opener = _zarr
+    for suffixes, known in ((_HDF5, _hdf5), (".npz", _npz), (".npy", _npy)):
+        if path.is_file() and name.endswith(suffixes):
+            opener = known
+    try:
+        return opener(path)
+    except BadImage as error:
+        raise DataError(f"{str(path)!r}: {error}") from None
+    except Exception as error:  # each library has its own errors for damage
+        reason = " ".join(str(error).split())[:160] or type(error).__name__
+        raise DataError(f"{str(path)!r} cannot be read: {reason}; fetch or write it anew") from None
+
+
+def _hdf5(path: Path) -> dict[str, StoredArray]:
+    # h5py serialises calls itself, so one handle serves all threads.
+    file = h5py.File(path, "r", rdcc_nbytes=_CHUNK_CACHE)
+    found: dict[str, StoredArray] = {}
+
+    def visit(name: str, item: object) -> None:
+        if not isinstance(item, h5py.Dataset) or item.shape is None:
+            return
+        text = h5py.check_string_dtype(item.dtype) is not None
+
+        def whole() -> np.ndarray:
+            return np.asarray(item.asstr(errors="replace")[()] if text else item[()])
+
+        found[name] = StoredArray(
+            shape=item.shape,
+            dtype=item.dtype,
+            row=item.__getitem__,
+            whole=whole,
+            attributes=dict(item.attrs),
+        )
+
+    file.visititems(visit)
+    return found
+
+
+def _npy(path: Path) -> dict[str, StoredArray]:
+    with quiet():
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    return {"array": _in_memory(array.shape, array.dtype, lambda: array)}
+
+
+def _npz(path: Path) -> dict[str, StoredArray]:
+    found = {}
+    with zipfile.ZipFile(path) as archive:
+        for entry in archive.namelist():
+            if not entry.endswith(".npy"):
+                continue
+            with archive.open(entry) as stream:
+                try:
+                    shape, _, dtype = npy_header(cast("BinaryIO", stream))
+                except BadImage:
+                    continue  # records, which are no images
+            if not dtype.hasobject:
+                name = entry.removesuffix(".npy")
+                load = functools.partial(_load_member, path, name)
+                found[name] = _in_memory(shape, dtype, _once(load))
+    return found
+
+
+def _load_member(path: Path, name: str) -> np.ndarray:
+    with quiet(), np.load(path, allow_pickle=False) as archive:
+        return np.asarray(archive[name])
+
+
+def _once(load: Callable[[], np.ndarray]) -> Callable[[], np.ndarray]:
+    """``load``, called once however many threads ask."""
+    lock = threading.Lock()
+    kept: list[np.ndarray] = []
+
+    def get() -> np.ndarray:
+        with lock:
+            if not kept:
+                kept.append(load())
+        return kept[0]
+
+    return get
+
+
+def _in_memory(
+    shape: tuple[int, ...], dtype: np.dtype, get: Callable[[], np.ndarray]
+) -> StoredArray:
+    return StoredArray(shape=shape, dtype=dtype, row=lambda index: get()[index], whole=get)
+
+
+def _zarr(path: Path) -> dict[str, StoredArray]:
+    with quiet():
+        if path.is_dir():
+            root = zarr.open(path, mode="r")
+        else:
+            root = zarr.open(ZipStore(path, mode="r"), path=_zipped_root(path) or "", mode="r")
+        if isinstance(root, zarr.Array):
+            return {"array": _zarr_array(root)}
+        return {
+            name: _zarr_array(item)
+            for name, item in sorted(root.members(max_depth=None))
+            if isinstance(item, zarr.Array)
+        }
+
+
+def _zarr_array(array: zarr.Array[Any]) -> StoredArray:
+    rows = array.chunks[0] if array.ndim else 1
+
+    @functools.lru_cache(maxsize=max(1, min(8, _CHUNK_CACHE // _bytes_of(array, rows))))
+    def chunk(number: int) -> np.ndarray:
+        return np.asarray(array[number * rows : (number + 1) * rows])
+
+    def row(index: int) -> np.ndarray:
+        block: np.ndarray = chunk(index // rows)[index % rows]
+        return block
+
+    return StoredArray(
+        shape=array.shape,
+        dtype=np.dtype(array.dtype),
+        row=row,
+        whole=lambda: np.asarray(array[...]),
+        attributes=array.attrs.asdict(),
+    )
+
+
+def _bytes_of(array: zarr.Array[Any], rows: int) -> int:
+    return max(1, rows * array.nbytes // max(1, array.shape[0] if array.ndim else 1))

@@ -1,0 +1,386 @@
+"""FITS: find the image HDUs, read their pixels, in physical units, with as little parsing as goes.
+
+Reference: Pence et al. 2010, A&A 524, A42 (the standard, version 3.0); tile-compressed images
+(``.fz``) are decoded by cfitsio, all else needs no more than the bytes.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from io import SEEK_END, BytesIO
+from pathlib import Path
+from typing import BinaryIO
+
+import fitsio
+import numpy as np
+from astropy.io import fits
+
+from skytwin.errors import BadImage
+from skytwin.images.pixels import check_size
+from skytwin.images.placement import place
+from skytwin.images.quiet import quiet
+from skytwin.images.source import RawImage
+
+__all__ = ["Hdu", "read_fits", "walk"]
+
+_BLOCK, _CARD = 2880, 80
+_MAX_HEADER = 1000 * _BLOCK
+_DTYPES = {8: "u1", 16: "i2", 32: "i4", 64: "i8", -32: "f4", -64: "f8"}
+_STRING = re.compile(r"\s*'((?:[^']|'')*)'")
+# What cfitsio takes for a filter, an output name or an extension rather than for a file's name.
+_SPECIAL = re.compile(r"[\[\]()#*?!]")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Hdu:
+    """One header-data unit of a FITS file.
+
+    Attributes
+    ----------
+    number : int
+        Counted from 0, the primary.
+    cards : dict
+        Keyword to its 80-byte card; the first one where a keyword comes twice.
+    shape : tuple of int
+        Of the image (H and W last) without leading axes of length 1; empty without one.
+    bitpix : int
+        The image's BITPIX.
+    offset, size : int
+        Where the data unit begins, and its length in bytes without the padding.
+    tiled : bool
+        The image is tile-compressed in a binary table.
+    """
+
+    number: int
+    cards: dict[bytes, bytes]
+    shape: tuple[int, ...]
+    bitpix: int
+    offset: int
+    size: int
+    tiled: bool
+
+    def get(self, keyword: str) -> str | float | bool | None:
+        """A card's value; None where the card is missing, empty or unreadable."""
+        card = self.cards.get(keyword.encode())
+        return None if card is None else _value(card)
+
+    def text(self, *keywords: str) -> str | None:
+        """The first of these keywords that has a value, as stripped text."""
+        for keyword in keywords:
+            value = self.get(keyword)
+            if value is not None and str(value).strip():
+                return str(value).strip()
+        return None
+
+    @property
+    def label(self) -> str:
+        """For messages: ``1 SCI 64x64``."""
+        name = self.text("EXTNAME") or ("PRIMARY" if self.number == 0 else "")
+        size = "x".join(map(str, self.shape)) or "no image"
+        return " ".join(part for part in (str(self.number), name, size) if part)
+
+
+def read_fits(
+    where: Path | tuple[str, bytes],
+    stream: BinaryIO,
+    hdu: Sequence[str | int] | None = None,
+) -> RawImage:
+    """Read one image of a FITS file; see `skytwin.images.readers.read_image`.
+
+    Parameters
+    ----------
+    where : Path or (str, bytes)
+        Where ``stream`` comes from: a plain file is handed to cfitsio for a tiled image.
+    stream : file
+        The FITS content, decompressed, at its start.
+    hdu : sequence of str or int, optional
+        The HDUs that are the bands, by EXTNAME or number.
+    """
+    units = walk(stream)
+    primary = next(units)
+    if hdu is not None:
+        chosen = _pick([primary, *units], hdu)
+    elif primary.shape:
+        chosen = [primary]
+    else:
+        chosen = _default([primary, *units])
+    first = chosen[0]
+    check_size(len(chosen), *first.shape)
+    if not 2 <= len(first.shape) <= 3:
+        raise BadImage(f"{len(first.shape)} axes (HDU {first.label}); expected 2 or 3")
+    planes = [_pixels(where, stream, unit) for unit in chosen]
+    pixels = planes[0] if len(first.shape) == 3 else np.stack(planes)
+    placement = place(first.cards, (first.shape[-2], first.shape[-1]))
+    return RawImage(
+        pixels=pixels,
+        bands=None if len(first.shape) == 3 else _bands(chosen, primary, picked=hdu is not None),
+        unit=first.text("BUNIT"),
+        pixel_scale=placement.pixel_scale,
+        ra=placement.ra,
+        dec=placement.dec,
+    )
+
+
+def walk(stream: BinaryIO) -> Iterator[Hdu]:
+    """The HDUs of a FITS file, one by one; no data unit is read.
+
+    Raises
+    ------
+    BadImage
+        The content is no FITS, or its headers are damaged.
+    """
+    start = number = 0
+    while True:
+        stream.seek(start)
+        cards, length = _cards(stream, number)
+        if cards is None:
+            return
+        unit = _hdu(number, cards, start + length)
+        yield unit
+        start = unit.offset + -(-unit.size // _BLOCK) * _BLOCK
+        number += 1
+
+
+def _cards(stream: BinaryIO, number: int) -> tuple[dict[bytes, bytes] | None, int]:
+    """The cards of the header that begins here, and its length; None at the file's end."""
+    header, end = b"", -1
+    while end < 0:
+        block = stream.read(_BLOCK)
+        if not header and not block.startswith(b"SIMPLE  =" if number == 0 else b"XTENSION="):
+            if number == 0:
+                raise BadImage("not a FITS file" if block else "the file is empty")
+            return None, 0  # the standard allows other records after the last HDU
+        if len(block) < _BLOCK or len(header) > _MAX_HEADER:
+            raise BadImage(f"truncated in the header of HDU {number}: there is no END")
+        end = block.find(b"END     ")
+        while end % _CARD and end > 0:
+            end = block.find(b"END     ", end + 1)
+        header += block
+    last = len(header) - _BLOCK + end
+    # Backwards, so that of a keyword that comes twice the first one stays.
+    return {
+        header[at : at + 8].rstrip(): header[at : at + _CARD]
+        for at in range(last - _CARD, -1, -_CARD)
+    }, len(header)
+
+
+def _hdu(number: int, cards: dict[bytes, bytes], offset: int) -> Hdu:
+    bitpix, axes = _size(number, cards, "")
+    groups = _integer(number, cards, "GCOUNT", 1) if number else 1
+    parameters = _integer(number, cards, "PCOUNT", 0) if number else 0
+    elements = groups * (parameters + math.prod(axes)) if axes else 0
+    size = abs(bitpix) // 8 * elements
+    tiled = number > 0 and _value(cards.get(b"ZIMAGE", b"")) is True
+    if tiled:
+        bitpix, axes = _size(number, cards, "Z")
+    elif number and not str(_value(cards[b"XTENSION"])).startswith("IMAGE"):
+        axes = []
+    shape = axes[::-1]
+    if 0 in shape:
+        shape = []
+    lead = [length for length in shape[:-2] if length != 1]
+    return Hdu(
+        number=number,
+        cards=cards,
+        shape=(*lead, *shape[-2:]),
+        bitpix=bitpix,
+        offset=offset,
+        size=size,
+        tiled=tiled,
+    )
+
+
+def _size(number: int, cards: dict[bytes, bytes], prefix: str) -> tuple[int, list[int]]:
+    """BITPIX and the axes' lengths, fastest first."""
+    bitpix = _integer(number, cards, f"{prefix}BITPIX")
+    if bitpix not in _DTYPES:
+        raise BadImage(f"damaged header of HDU {number}: BITPIX is {bitpix}")
+    axes = [
+        _integer(number, cards, f"{prefix}NAXIS{axis + 1}")
+        for axis in range(min(_integer(number, cards, f"{prefix}NAXIS"), 999))
+    ]
+    return bitpix, axes
+
+
+def _integer(number: int, cards: dict[bytes, bytes], keyword: str, default: int = -1) -> int:
+    value = _value(cards.get(keyword.encode(), b""))
+    found = default if value is None else value
+    if isinstance(found, bool) or not isinstance(found, int | float) or found != int(found):
+        raise BadImage(f"damaged header of HDU {number}: {keyword} is {found!r}")
+    if found < 0 and not keyword.endswith("BITPIX"):
+        raise BadImage(f"damaged header of HDU {number}: {keyword} is missing or negative")
+    return int(found)
+
+
+def _value(card: bytes) -> str | float | bool | None:
+    if card[8:10] != b"= ":
+        return None
+    body = card[10:].decode("ascii", "replace")
+    quoted = _STRING.match(body)
+    if quoted:
+        return quoted[1].replace("''", "'").rstrip()
+    word = body.split("/", 1)[0].strip()
+    if word in {"T", "F"}:
+        return word == "T"
+    try:
+        return int(word)
+    except ValueError:
+        pass
+    try:
+        return float(word.replace("D", "E").replace("d", "e"))
+    except ValueError:
+        return None
+
+
+def _default(units: list[Hdu]) -> list[Hdu]:
+    """The one image, or the images that are the bands, of a file without a primary image."""
+    images = [unit for unit in units if unit.shape]
+    if not images:
+        found = ", ".join(unit.label for unit in units)
+        raise BadImage(f"no HDU holds an image (found: {found})")
+    if len(images) > 1 and any(len(unit.shape) != 2 for unit in images):
+        raise BadImage(f"several images, not all of two axes ({_labels(images)}); {_REMEDY}")
+    if len({unit.shape for unit in images}) > 1:
+        raise BadImage(f"images of different shape ({_labels(images)}); {_REMEDY}")
+    return images
+
+
+def _pick(units: list[Hdu], wanted: Sequence[str | int]) -> list[Hdu]:
+    chosen = [_find(units, name) for name in wanted]
+    if not chosen:
+        raise BadImage(f"hdu names none; {_REMEDY}")
+    for unit in chosen:
+        if not unit.shape:
+            raise BadImage(f"HDU {unit.label}; there are: {_labels(units)}")
+    if len(chosen) > 1 and any(len(unit.shape) != 2 for unit in chosen):
+        raise BadImage(f"bands must have two axes each ({_labels(chosen)})")
+    if len({unit.shape for unit in chosen}) > 1:
+        raise BadImage(f"bands of different shape ({_labels(chosen)})")
+    return chosen
+
+
+def _find(units: list[Hdu], wanted: str | int) -> Hdu:
+    name = str(wanted).strip()
+    found = [
+        unit
+        for unit in units
+        if not isinstance(wanted, int) and (unit.text("EXTNAME") or "").upper() == name.upper()
+    ]
+    if not found and name.isdecimal():
+        found = [unit for unit in units if unit.number == int(name)]
+    if len(found) == 1:
+        return found[0]
+    what = (
+        f"{len(found)} HDUs are named {name!r}; pick one by number" if found else f"no HDU {name!r}"
+    )
+    raise BadImage(f"{what}; there are: {_labels(units)}")
+
+
+_REMEDY = "pick one or several with hdu, by name or number"
+
+
+def _labels(units: Sequence[Hdu]) -> str:
+    return ", ".join(unit.label for unit in units)
+
+
+def _bands(chosen: list[Hdu], primary: Hdu, *, picked: bool) -> tuple[str, ...] | None:
+    """Names for one plane from its filter, for several from EXTNAME or their filters."""
+    if len(chosen) == 1:
+        name = chosen[0].text("FILTER", "BAND") or primary.text("FILTER", "BAND")
+        if name is None and picked:
+            name = chosen[0].text("EXTNAME")
+        return None if name is None else (name,)
+    for keywords in (("EXTNAME",), ("FILTER", "BAND")):
+        names = [unit.text(*keywords) for unit in chosen]
+        found = tuple(name for name in names if name is not None)
+        if len(set(found)) == len(chosen):
+            return found
+    return None
+
+
+def _pixels(where: Path | tuple[str, bytes], stream: BinaryIO, unit: Hdu) -> np.ndarray:
+    """The image in physical units, native byte order, shape ``unit.shape``."""
+    if unit.tiled:
+        raw = _untile(where, stream, unit)
+    else:
+        stream.seek(unit.offset)
+        data = stream.read(unit.size)
+        _check_length(len(data), unit)
+        stored = np.frombuffer(data, dtype=f">{_DTYPES[unit.bitpix]}")
+        raw = stored.astype(stored.dtype.newbyteorder("="))
+    return _physical(raw.reshape(unit.shape), unit)
+
+
+def _untile(where: Path | tuple[str, bytes], stream: BinaryIO, unit: Hdu) -> np.ndarray:
+    """Decode a tile-compressed image; integers stay as stored."""
+    if isinstance(where, Path) and _plain(where):
+        _check_length(stream.seek(0, SEEK_END) - unit.offset, unit)
+        # cfitsio is some thirty times faster than astropy, but reads files only.
+        with quiet(), fitsio.FITS(str(where.absolute())) as file:
+            image = file[unit.number]
+            image.ignore_scaling = unit.bitpix > 0
+            raw = image.read()
+    else:
+        stream.seek(0)
+        content = stream.read()
+        _check_length(len(content) - unit.offset, unit)
+        with (
+            quiet(),
+            fits.open(BytesIO(content), do_not_scale_image_data=unit.bitpix > 0) as units,
+        ):
+            raw = np.array(units[unit.number].data)
+    return np.asarray(raw).astype(_DTYPES[unit.bitpix], copy=False)
+
+
+def _check_length(found: int, unit: Hdu) -> None:
+    if found < unit.size:
+        there = max(found, 0)
+        raise BadImage(f"truncated: {there} of the {unit.size} bytes of HDU {unit.label} are there")
+
+
+def _plain(path: Path) -> bool:
+    """Whether cfitsio opens the file of this very name, and nothing else."""
+    return path.suffix.lower() not in {".gz", ".bz2"} and not _SPECIAL.search(str(path.absolute()))
+
+
+def _physical(raw: np.ndarray, unit: Hdu) -> np.ndarray:
+    """Apply BSCALE, BZERO and BLANK as astropy does.
+
+    Integers that are only shifted to unsigned (or signed bytes) stay integers; scaled ones and
+    those with a BLANK become float32, or float64 from 32 bits on; BLANK becomes NaN.
+    """
+    scale, zero = _number(unit, "BSCALE", 1.0), _number(unit, "BZERO", 0.0)
+    if raw.dtype.kind == "f":
+        if (scale, zero) == (1.0, 0.0):
+            return raw
+        scaled: np.ndarray = raw * raw.dtype.type(scale) + raw.dtype.type(zero)
+        return scaled
+    blank = unit.get("BLANK")
+    if blank is None and unit.tiled:
+        blank = unit.get("ZBLANK")
+    bits = 8 * raw.dtype.itemsize
+    if blank is None and scale == 1.0:
+        if zero == 0.0:
+            return raw
+        if zero == (-128 if bits == 8 else 2 ** (bits - 1)):
+            top = np.array(1 << (bits - 1), dtype=f"u{raw.dtype.itemsize}")
+            shifted: np.ndarray = raw.view(top.dtype) ^ top
+            return shifted.view("i1") if bits == 8 else shifted
+    values: np.ndarray = raw.astype(np.float32 if bits <= 16 else np.float64)
+    np.multiply(values, scale, out=values)
+    np.add(values, zero, out=values)
+    if blank is not None:
+        values[raw == blank] = np.nan
+    return values
+
+
+def _number(unit: Hdu, keyword: str, default: float) -> float:
+    value = unit.get(keyword)
+    if value is None:
+        return default
+    if isinstance(value, str) or not math.isfinite(value):
+        raise BadImage(f"damaged header of HDU {unit.number}: {keyword} is {value!r}")
+    return float(value)

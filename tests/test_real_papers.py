@@ -1,0 +1,153 @@
+"""What the papers' data say, with the verbs a user runs: official splits, real weights.
+
+The floors are those measured before any of this was built, less a margin; each is printed.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sklearn.linear_model import LogisticRegression
+from sklearn.neighbors import KNeighborsClassifier
+from sklearn.preprocessing import StandardScaler
+
+import skytwin
+from skytwin.embeddings.table import Embeddings
+
+pytestmark = [pytest.mark.real, pytest.mark.slow]
+WEIGHTS = "weights/mobilenetv2_100.imagenet1k.safetensors"
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("papers")
+
+
+def embed(data_dir: Path, workdir: Path, source: str, **settings: Any) -> Embeddings:
+    name = source.rsplit("/", 1)[-1]
+    catalog = settings.pop("catalog", None)
+    cutouts = skytwin.ingest(source, workdir / name, catalog=catalog, quiet=True)
+    return skytwin.embed(
+        cutouts,
+        "timm:mobilenetv2_100",
+        workdir / f"{name}-emb",
+        weights=data_dir / WEIGHTS,
+        orbit="d4",
+        quiet=True,
+        **settings,
+    )
+
+
+@pytest.fixture(scope="module")
+def mirabest(data_dir: Path, workdir: Path) -> Embeddings:
+    return embed(data_dir, workdir, "mirabest", crop=64)
+
+
+@pytest.fixture(scope="module")
+def gz1(data_dir: Path, workdir: Path) -> Embeddings:
+    catalog = data_dir / "gz1" / "catalogue.csv"
+    return embed(data_dir, workdir, str(data_dir / "gz1" / "galaxies.zip"), catalog=catalog)
+
+
+@pytest.fixture(scope="module")
+def first(data_dir: Path, workdir: Path) -> Embeddings:
+    # Stretched image by image, so that FITS flux can be compared with these 8-bit pictures.
+    return embed(data_dir, workdir, "frdeep-first", crop=64, stretch="minmax")
+
+
+def split(emb: Embeddings, keep: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Vectors, FRII or not, and which rows are the official test rows."""
+    catalog = emb.catalog.to_pydict()
+    rows = np.flatnonzero(keep)
+    positive = np.array(catalog["fr"])[rows] == "FRII"
+    return emb.vectors[rows], positive, np.array(catalog["split"])[rows] == "test"
+
+
+def accuracy(x: np.ndarray, y: np.ndarray, test: np.ndarray, model: Any) -> float:
+    scaled = StandardScaler().fit(x[~test])
+    model.fit(scaled.transform(x[~test]), y[~test])
+    return float((model.predict(scaled.transform(x[test])) == y[test]).mean())
+
+
+def test_mirabest_confident(mirabest: Embeddings) -> None:
+    catalog = mirabest.catalog.to_pydict()
+    confident = (np.array(catalog["confidence"]) == "confident") & np.isin(
+        catalog["fr"], ["FRI", "FRII"]
+    )
+    x, y, test = split(mirabest, confident)
+    assert (len(x), test.sum(), y[test].sum()) == (833, 104, 55)
+    logistic = accuracy(x, y, test, LogisticRegression(max_iter=1000))
+    neighbours = accuracy(x, y, test, KNeighborsClassifier(20))
+    print(f"MiraBest Confident, 104 test rows: logistic {logistic:.3f}, kNN(20) {neighbours:.3f}")
+    assert logistic >= 0.89
+    assert neighbours >= 0.86
+
+
+def test_frdeep_nvss(data_dir: Path, workdir: Path) -> None:
+    emb = embed(data_dir, workdir, "frdeep-nvss", crop=64)
+    x, y, test = split(emb, np.ones(len(emb), dtype=bool))
+    assert (len(x), test.sum(), y[test].sum()) == (600, 50, 28)
+    found = accuracy(x, y, test, LogisticRegression(max_iter=1000))
+    print(f"FR-DEEP NVSS, 50 test rows: logistic {found:.3f}")
+    assert found >= 0.82
+
+
+def test_galaxy_zoo_edge_on(gz1: Embeddings) -> None:
+    assert len(gz1) == 3380
+    label = np.array(gz1.catalog["morphology"].to_pylist())
+    edge_on = np.flatnonzero(label == "EdgeOn")
+    rng = np.random.default_rng(0)
+    purities = []
+    for _ in range(30):
+        like = [str(name) for name in gz1.ids[rng.choice(edge_on, 5, replace=False)]]
+        matches = skytwin.search(gz1, like, k=100, metric="standardized", combine="mean")
+        purities.append((label[matches.rows] == "EdgeOn").mean())
+    mean, base = float(np.mean(purities)), float((label == "EdgeOn").mean())
+    print(f"gz1 EdgeOn (base rate {base:.3f}): purity at 100, 5 references, 30 draws: {mean:.3f}")
+    assert mean >= 0.75
+
+
+def test_a_fits_image_of_mirabest_queries_first(first: Embeddings, data_dir: Path) -> None:
+    names = sorted((data_dir / "mirabest_fits").glob("*.fits"))
+    references = [str(path) for path in names if path.name.startswith("200_")]
+    matches = skytwin.search(first, references[:3], k=25)
+    assert len(matches) == 25
+    assert [r.kind for r in matches.references] == ["image"] * 3
+    assert all(r.ra is not None for r in matches.references)
+    # FRII sources draw in FRII sources, above their base rate of 0.56.
+    curve = skytwin.purity(first, references, "fr=FRII")
+    assert curve.at_count(100).within.value > curve.base.value
+    print(f"FRII FITS of MiraBest in FR-DEEP FIRST: {curve.at_count(100).within}")
+
+
+def test_sdss_frames_become_colour_cutouts(data_dir: Path, workdir: Path) -> None:
+    folder = data_dir / "sdss_frames"
+    frames = [folder / f"frame-{band}-003918-3-0213.fits.bz2" for band in "gri"]
+    made = skytwin.ingest(
+        frames,
+        workdir / "sdss",
+        positions=[folder / "galaxies.csv", folder / "stars.csv"],
+        position_band="r",
+        size=48,
+        quiet=True,
+    )
+    assert len(made) >= 600
+    assert made.bands == ("g", "r", "i")
+    assert made.pixel_scale == pytest.approx(0.396, abs=1e-3)
+    assert made.unit == "nanomaggy"
+    emb = skytwin.embed(
+        made,
+        "timm:mobilenetv2_100",
+        workdir / "sdss-emb",
+        weights=data_dir / WEIGHTS,
+        bands="i,r,g",
+        stretch="lupton:stretch=0.5,Q=8",
+        quiet=True,
+    )
+    stars = [str(name) for name in emb.ids if str(name).startswith("stars")][:5]
+    curve = skytwin.purity(emb, stars, "source_table=stars")
+    print(f"SDSS frames, stars like 5 stars: {curve.at_count(100).within}; base {curve.base}")
+    assert curve.at_count(50).within.lower > curve.base.upper
