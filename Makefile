@@ -27,8 +27,7 @@ lint: $(FULL_READY)
 	$(BIN)/lint-imports
 
 docs: $(FULL_READY)
-	$(BIN)/python docs/build.py
-	$(BIN)/mkdocs build --strict
+	PYTHONWARNINGS=ignore $(BIN)/mkdocs build --strict --quiet
 
 bench: $(FULL_READY)
 	$(BIN)/python benchmarks/exact_scan.py

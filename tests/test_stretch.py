@@ -161,7 +161,7 @@ def test_zscale_equals_astropy_on_radio_images(data_dir: object) -> None:
         elements=st.floats(-(2.0**99), 2.0**99, width=32)
         | st.sampled_from([np.nan, np.inf, -np.inf]),
     ),
-    st.sampled_from(["minmax", "clip:2,98", "range:-3,4", "zscale", "lupton"]),
+    st.sampled_from(["minmax", "clip:2,98", "range:-3,4", "zscale", "sigma:2", "lupton"]),
     st.sampled_from(["linear", "sqrt", "asinh", "log"]),
 )
 def test_finite_flux_lands_in_the_unit_interval(
@@ -200,7 +200,9 @@ def test_a_joint_interval_keeps_the_ratio_of_bands() -> None:
     np.testing.assert_allclose(Stretch.parse("minmax")(flux)[0, :, 0, 1], [0, 1, 1])
 
 
-@pytest.mark.parametrize("text", ["minmax+log", "minmax@image", "zscale", "clip:1,99", "lupton"])
+@pytest.mark.parametrize(
+    "text", ["minmax+log", "minmax@image", "zscale", "sigma", "clip:1,99", "lupton"]
+)
 def test_memory_layout_does_not_matter(sky: np.ndarray, text: str) -> None:
     stretch = Stretch.parse(text)
     turned = np.rot90(sky, axes=(2, 3))
@@ -249,7 +251,7 @@ def stretches(draw: st.DrawFn) -> Stretch:
     if function == "lupton":
         parameters = (draw(st.floats(1e-20, 1e20)), draw(positive), draw(flux))
         return Stretch(function=function, parameters=parameters)
-    interval = draw(st.sampled_from(["auto", "minmax", "zscale", "range", "clip"]))
+    interval = draw(st.sampled_from(["auto", "minmax", "zscale", "sigma", "range", "clip"]))
     limits: tuple[float, ...] = ()
     if interval in ("range", "clip"):
         numbers = flux if interval == "range" else st.floats(0, 100)
@@ -329,3 +331,23 @@ def test_bad_parameters_say_what_is_allowed(text: str, said: str) -> None:
 def test_wrong_shape_is_refused(sky: np.ndarray) -> None:
     with pytest.raises(Mismatch, match=r"\(3, 41, 37\)"):
         Stretch.parse("minmax")(sky[0])
+
+
+def test_sigma_cuts_at_the_noise_that_astropy_measures() -> None:
+    from astropy.stats import mad_std
+
+    rng = np.random.default_rng(8)
+    flux = rng.normal(2.0, 0.1, (4, 1, 40, 40)).astype(np.float32)
+    flux[:, :, 18:22, 18:22] += 5
+    flux[1, 0, :5] = np.nan
+    got = Stretch.parse("sigma:3")(flux)
+    for image, stretched in zip(flux[:, 0], got[:, 0], strict=True):
+        low = np.nanmedian(image) + 3 * mad_std(image, ignore_nan=True)
+        want = np.clip((image - low) / (np.nanmax(image) - low), 0, 1)
+        np.testing.assert_allclose(stretched, want, atol=1e-5)
+    # What was cut already is only scaled; an image with nothing above the noise is black.
+    cut = np.clip(flux[:1] - 2.5, 0, None)
+    np.testing.assert_array_equal(Stretch.parse("sigma:3")(cut), Stretch.parse("minmax")(cut))
+    assert not Stretch.parse("sigma:50")(flux[2:3] * 0 + rng.normal(size=(40, 40))).any()
+    with pytest.raises(UsageError, match="sigma:K"):
+        Stretch.parse("sigma:nan")

@@ -106,7 +106,7 @@ def mosaic(
     pictures = look.pictures(source, rows)
     tiles = _match_tiles(matches, pictures[:shown], label)
     own = dict(zip(known, pictures[shown:], strict=True))
-    references = [_reference_tile(ref, own, look) for ref in places]
+    references = [_reference_tile(ref, own, look, source.bands) for ref in places]
     grid = _Grid(
         side,
         pictures.shape[1:3],
@@ -137,12 +137,17 @@ class _Look:
 
     def pictures(self, cutouts: Cutouts, rows: Sequence[int]) -> np.ndarray:
         """Shape (n, H, W, 3), row 0 at the top. Cropped last: the sky is in the whole frame."""
-        found = to_rgb(cutouts.pixels(rows), cutouts.bands, self.display)
+        bottom_up = guess_origin(cutouts) == "lower"
+        return self.of_flux(cutouts.pixels(rows), cutouts.bands, bottom_up)
+
+    def of_flux(self, flux: np.ndarray, bands: Sequence[str], bottom_up: bool) -> np.ndarray:
+        """The same of images (n, C, H, W) that lie in no set of cutouts."""
+        found = to_rgb(flux, bands, self.display)
         height, width = found.shape[1:3]
         if self.crop is not None and self.crop < min(height, width):
             top, left = height // 2 - self.crop // 2, width // 2 - self.crop // 2
             found = found[:, top : top + self.crop, left : left + self.crop]
-        return found[:, ::-1] if guess_origin(cutouts) == "lower" else found
+        return found[:, ::-1] if bottom_up else found
 
 
 def _encoded(embeddings: Embeddings) -> int | None:
@@ -180,10 +185,15 @@ def _cell(value: object) -> str:
     return shorten(f"{value:.4g}" if isinstance(value, float) else str(value), 13)
 
 
-def _reference_tile(reference: Reference, own: dict[str, np.ndarray], look: _Look) -> _Tile:
+def _reference_tile(
+    reference: Reference, own: dict[str, np.ndarray], look: _Look, bands: Sequence[str]
+) -> _Tile:
+    picture: np.ndarray | None
     if reference.kind == "other embedding":
         # Another set may have another object by this id.
         picture = _from_elsewhere(reference.name, look)
+    elif reference.image is not None:
+        picture = look.of_flux(reference.image[None], bands, reference.bottom_up)[0]
     else:
         picture = own.get(reference.id or "")
     return _Tile(picture=picture, left=shorten(Path(reference.name).name, 12))

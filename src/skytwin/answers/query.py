@@ -16,7 +16,7 @@ from skytwin.errors import DataError, Mismatch, UsageError, unknown
 from skytwin.images.compare import require_same_flux, require_same_scale
 from skytwin.images.framing import Framing
 from skytwin.images.ingest import check_content
-from skytwin.images.readers import IMAGE_SUFFIXES, read_image
+from skytwin.images.readers import IMAGE_SUFFIXES, is_fits, read_image
 from skytwin.images.source import RawImage
 
 __all__ = ["Like", "Reference", "resolve", "same_object"]
@@ -39,6 +39,10 @@ class Reference:
         Its identifier, where it is a row of the embedding that is searched.
     ra, dec : float or None
         Sky position in degrees, where known.
+    image : ndarray or None, shape (C, H, W), float32
+        The flux of an image file, framed as the embedding's images are.
+    bottom_up : bool
+        Row 0 of that image is its lowest, as in FITS.
     """
 
     name: str
@@ -47,6 +51,8 @@ class Reference:
     id: str | None = None
     ra: float | None = None
     dec: float | None = None
+    image: np.ndarray | None = None
+    bottom_up: bool = False
 
 
 def resolve(
@@ -217,7 +223,15 @@ def _from_image(embeddings: Embeddings, path: Path, weights: str | Path | None) 
     vector = encoder.encode(flux[None])[0]
     if not np.isfinite(vector).all():
         raise DataError(f"{path.name}: the network gave NaN or infinity; choose another image")
-    return Reference(name=path.name, kind="image", vector=vector, ra=image.ra, dec=image.dec)
+    return Reference(
+        name=path.name,
+        kind="image",
+        vector=vector,
+        ra=image.ra,
+        dec=image.dec,
+        image=flux,
+        bottom_up=is_fits(path.name),
+    )
 
 
 def fit_image(embeddings: Embeddings, image: RawImage, name: str) -> np.ndarray:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-__all__ = ["minmax", "percentiles", "zscale"]
+__all__ = ["above_noise", "minmax", "percentiles", "zscale"]
 
 Limits = tuple[np.ndarray, np.ndarray]
 
@@ -45,6 +45,28 @@ def percentiles(rows: np.ndarray, lower: float, upper: float) -> Limits:
     def one(pixels: np.ndarray) -> tuple[float, float]:
         low, high = np.percentile(pixels, (lower, upper))
         return float(low), float(high)
+
+    return _by_row(rows, np.isfinite(rows).all(axis=1), whole, one)
+
+
+def above_noise(rows: np.ndarray, sigma: float) -> Limits:
+    """From so many sigma above the background to the brightest pixel.
+
+    Background and noise are the median and 1.4826 times the median absolute deviation, as
+    astropy's ``mad_std`` has it: radio maps are cut so before they are compared (Aniyan &
+    Thorat 2017, section 3.2, at 3 sigma). Of an image that was cut so already, more than half
+    of which is 0, the limits are 0 and the brightest pixel.
+    """
+
+    def whole(part: np.ndarray) -> Limits:
+        middle = np.median(part, axis=1, keepdims=True).astype(np.float64)
+        noise = 1.482602218505602 * np.median(np.abs(part - middle), axis=1)
+        high = part.max(axis=1).astype(np.float64)
+        return np.minimum(middle[:, 0] + sigma * noise, high), high
+
+    def one(pixels: np.ndarray) -> tuple[float, float]:
+        low, high = whole(pixels[None])
+        return float(low[0]), float(high[0])
 
     return _by_row(rows, np.isfinite(rows).all(axis=1), whole, one)
 

@@ -14,7 +14,7 @@ from typing import Literal, Self
 import numpy as np
 
 from skytwin.errors import Mismatch, UsageError, unknown
-from skytwin.images.limits import minmax, percentiles, zscale
+from skytwin.images.limits import above_noise, minmax, percentiles, zscale
 
 __all__ = ["Stretch"]
 
@@ -24,6 +24,7 @@ _INTERVALS: dict[str, dict[str, float | None]] = {
     "none": {},
     "minmax": {},
     "zscale": {},
+    "sigma": {"sigma": 3.0},
     "range": {"low": None, "high": None},
     "clip": {"lower": None, "upper": None},
 }
@@ -37,6 +38,7 @@ _FUNCTIONS: dict[str, dict[str, float | None]] = {
 _ALLOWED = {
     "range": "range:LOW,HIGH takes two fluxes, LOW below HIGH, e.g. range:0,255",
     "clip": "clip:LOWER,UPPER takes two percentiles, 0 <= LOWER < UPPER <= 100, e.g. clip:0.5,99.5",
+    "sigma": "sigma:K takes one number from -100 to 100, e.g. sigma:3",
     "asinh": "asinh:A takes one number from 1e-6 to 1e9, e.g. asinh:0.1",
     "log": "log:A takes one number from 1e-6 to 1e9, e.g. log:1000",
     "lupton": "lupton:stretch=S,Q=Q,minimum=M takes S > 0 in flux units and Q from 1e-6 to 1e10, "
@@ -57,11 +59,13 @@ class Stretch:
     Attributes
     ----------
     interval : str
-        ``"minmax"``; ``"clip"``, percentiles; ``"zscale"``, IRAF's; ``"range"``, two fluxes;
+        ``"minmax"``; ``"clip"``, percentiles; ``"zscale"``, IRAF's;
+        ``"sigma"``, above the noise; ``"range"``, two fluxes;
         ``"none"``, of ``lupton`` alone; ``"auto"``, which `resolve` settles by the dtype of
         the images.
     limits : tuple of float
-        The two percentiles of ``clip``, or the two fluxes of ``range``.
+        The two percentiles of ``clip``, the two fluxes of ``range``, the multiple of
+        ``sigma``.
     function : str
         ``"linear"``, ``"sqrt"``, ``"asinh"``, ``"log"``, or ``"lupton"``: the colours of three
         bands by Lupton et al. 2004 (PASP 116, 133), as ``astropy``'s ``make_lupton_rgb``. It
@@ -104,6 +108,8 @@ class Stretch:
                 good &= low >= 0 and high <= 100
             if not good:
                 raise _bad(self.interval, self.limits)
+        if self.interval == "sigma" and not (good and abs(self.limits[0]) <= 100):
+            raise _bad(self.interval, self.limits)
         if self.function in ("asinh", "log"):
             good &= 1e-6 <= self.parameters[0] <= 1e9
         if self.function == "lupton":
@@ -118,7 +124,7 @@ class Stretch:
             )
         if self.per == "image" and (self.interval == "range" or self.function == "lupton"):
             raise UsageError(
-                "@image goes with an interval measured on the image (minmax, clip, zscale); "
+                "@image goes with an interval measured on the image (minmax, clip, zscale, sigma); "
                 "range and lupton treat all bands alike already"
             )
 
@@ -131,6 +137,7 @@ class Stretch:
         text : str
             ``[INTERVAL+]FUNCTION`` or ``INTERVAL``, with ``@image`` at the end for one
             interval over all bands. Intervals: ``minmax``, ``clip:LOWER,UPPER``, ``zscale``,
+            ``sigma:K`` (from K sigma above the background to the brightest pixel),
             ``range:LOW,HIGH``. Functions: ``linear``, ``sqrt``, ``asinh[:A]``, ``log[:A]``,
             ``lupton[:stretch=S,Q=Q,minimum=M]``.
 
@@ -245,6 +252,8 @@ class Stretch:
             return percentiles(rows, *self.limits)
         if self.interval == "zscale":
             return zscale(rows)
+        if self.interval == "sigma":
+            return above_noise(rows, *self.limits)
         if self.interval == "range":
             low, high = (np.full(len(rows), limit) for limit in self.limits)
             return low, high
