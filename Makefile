@@ -27,7 +27,7 @@ lint: $(FULL_READY)
 	$(BIN)/lint-imports
 
 docs: $(FULL_READY)
-	PYTHONWARNINGS=ignore $(BIN)/mkdocs build --strict --quiet
+	PYTHONWARNINGS=ignore NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 bench: $(FULL_READY)
 	$(BIN)/python benchmarks/exact_scan.py

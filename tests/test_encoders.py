@@ -317,7 +317,7 @@ def test_fingerprint_sees_names_shapes_types_and_values(other: dict[str, np.ndar
 @pytest.mark.parametrize(
     ("spec", "settings", "error", "said"),
     [
-        ("resnet18", {}, UnknownName, "unknown encoder 'resnet18'; known: timm:NAME, pca:N"),
+        ("resnet18", {}, UnknownName, "unknown encoder 'resnet18'; known: timm:NAME, "),
         ("pca:0", {}, UnknownName, "unknown encoder 'pca:0'"),
         ("pca:8:absolute", {}, UnknownName, "did you mean: pca:64:abs|pca takes a number"),
         ("pca:50", {}, UsageError, "from 40 images of 4800 pixels; at most 40"),

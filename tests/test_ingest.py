@@ -108,7 +108,7 @@ def test_bad_images_are_listed_with_the_reason_and_the_rest_goes_on(tmp_path: Pa
     assert "every pixel is 7.0" in reasons["obj0003"]
     assert "uint8; expected float32" in reasons["obj0004"]
     assert "bands band1, band2; expected band1" in reasons["obj0005"]
-    assert "unit Jy; expected None" in reasons["obj0006"]
+    assert "flux in Jy; expected no stated unit" in reasons["obj0006"]
     assert 'scale 0.4"; expected unknown' in reasons["obj0007"]
     assert "empty image" in reasons["obj0008"]
     assert made.manifest.summary["rejected"] == 8

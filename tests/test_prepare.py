@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from skytwin.errors import DataError, Mismatch, UnknownName, UsageError
-from skytwin.images.prepare import Prepare, central_crop, parse_bands, parse_crop
+from skytwin.images.framing import central
+from skytwin.images.prepare import Prepare, parse_bands, parse_crop
 from skytwin.images.stretch import Stretch
 
 
@@ -43,14 +44,14 @@ def flux(*shape: int) -> np.ndarray:
 def test_the_central_pixel_stays_central(side: tuple[int, int], crop: int) -> None:
     image = np.zeros(side)
     image[side[0] // 2, side[1] // 2] = 1
-    cropped = central_crop(image[None, None], crop)
+    cropped = central(image[None, None], crop)
     assert cropped.shape == (1, 1, crop, crop)
     assert cropped[0, 0, crop // 2, crop // 2] == 1
 
 
 def test_whole_crop_is_the_image() -> None:
     image = flux(2, 3, 9, 9)
-    np.testing.assert_array_equal(central_crop(image, 9), image)
+    np.testing.assert_array_equal(central(image, 9), image)
 
 
 @pytest.mark.parametrize(

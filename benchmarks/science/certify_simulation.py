@@ -23,7 +23,7 @@ from scipy.special import ndtr
 from scipy.stats import binom, hypergeom
 
 from skytwin.answers.certify_bounds import Sample, enough_positives, judge
-from skytwin.answers.certify_design import SCHEDULE, draw, pilot, refine, testing
+from skytwin.answers.certify_design import SCHEDULE, decisive, draw, pilot, refine
 from skytwin.answers.certify_total import total_positives
 
 ERROR, SHARE, SMALLEST, CONTROLS = 0.05, 0.9, 5, 0.1
@@ -118,16 +118,17 @@ def one(
         elif number < len(counts) - 1:
             planned = refine(size, sample, count, purity, SMALLEST)
         else:
-            planned = testing(
+            count = budget - controls - len(sample.rank)
+            planned = decisive(
                 size, sample, count, controls, purity=purity, error=ERROR, share=SHARE,
-                smallest=SMALLEST, rng=rng,
+                smallest=SMALLEST, certified=0, rng=rng,
             )  # fmt: skip
         rank, depth = draw(planned, sample.rank, rng)
         at = np.minimum(np.searchsorted(positive, rank), len(positive) - 1)
         sample = sample.with_round(rank, depth, (positive[at] == rank).astype(np.int8))
         rounds.append(planned)
     verdict = judge(sample, rounds, size, purity=purity, error=ERROR, smallest=SMALLEST)
-    total, _, _ = total_positives(sample, rounds, size, ERROR)
+    total = total_positives(sample, rounds, size, ERROR)
     return verdict.size, total.lower, total.upper
 
 
@@ -164,14 +165,14 @@ def ideal(survey: Survey, prevalence: float, purity: float, draws: int, seed: in
     """Expected length, as a share of the oracle's, of one exact test at the best rank, known."""
     size = SIZES[prevalence]
     lengths = []
-    for number in range(20):
+    for number in range(5):
         rng = np.random.default_rng([seed, number])
         positive = survey(rng, size, round(size * prevalence), purity)
         end = oracle(positive, purity)
         if end == 0:
             continue
         best = min(end, draws)
-        for k in np.unique(np.geomspace(min(draws + 1, end), end, 60).astype(int)):
+        for k in np.unique(np.geomspace(min(draws + 1, end), end, 25).astype(int)):
             inside = int(np.searchsorted(positive, k, side="right"))
             n = min(draws, k)
             hits = np.arange(n + 1)
@@ -188,6 +189,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="40 surveys per cell")
     parser.add_argument("--surveys", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--prevalence", type=float, action="append", choices=list(SIZES))
     settings = parser.parse_args()
     count = 40 if settings.quick else settings.surveys
     start, worst, allowed = time.monotonic(), 0.0, most_false(count)
@@ -196,7 +198,7 @@ def main() -> None:
     )
     print("|---|---|---|---|---|---|---|---|---|---|")
     for name, survey in SURVEYS.items():
-        for prevalence in SIZES:
+        for prevalence in settings.prevalence or SIZES:
             for purity in PURITIES:
                 for budget in BUDGETS:
                     cell = run(survey, prevalence, purity, budget, count, settings.seed)

@@ -24,7 +24,16 @@ from typing import Any, Self, TypeVar
 
 from skytwin.errors import DamagedArtefact, DataError, OutputExists, UsageError
 
-__all__ = ["PARTS", "Manifest", "Parent", "Run", "from_dict", "result_folder", "write_atomically"]
+__all__ = [
+    "PARTS",
+    "Manifest",
+    "Parent",
+    "Run",
+    "from_dict",
+    "require_free",
+    "result_folder",
+    "write_atomically",
+]
 
 T = TypeVar("T")
 
@@ -384,7 +393,7 @@ class Run:
         if changed:
             raise OutputExists(
                 f"{where} holds an unfinished run with other settings ({'; '.join(changed[:3])}); "
-                "repeat that command to finish it, or choose another --out"
+                "repeat that command to finish it, remove the folder, or choose another --out"
             )
         self.journal = _read_journal(self.folder)
 
@@ -463,10 +472,16 @@ class Run:
 
 def _differences(before: Any, now: Any, name: str = "") -> Iterator[str]:
     if isinstance(before, dict) and isinstance(now, dict):
-        for key in sorted({*before, *now}):
+        # What a user set comes first: a digest says only that something differs.
+        for key in sorted({*before, *now}, key=lambda k: ("sha256" in k or k == "fingerprint", k)):
             yield from _differences(before.get(key), now.get(key), f"{name}.{key}" if name else key)
     elif before != now:
-        yield f"{name}: {before!r} then, {now!r} now"
+        yield f"{name}: {_short(before)} then, {_short(now)} now"
+
+
+def _short(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _read_journal(folder: Path) -> list[dict[str, Any]]:
@@ -507,6 +522,12 @@ def _disk_errors(folder: Path) -> Iterator[None]:
         raise
 
 
+def require_free(folder: Path) -> None:
+    """Refuse a folder that holds anything, or a file in its place (`OutputExists`)."""
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise OutputExists(f"{str(folder)!r} exists and is not empty; choose another --out")
+
+
 @contextlib.contextmanager
 def result_folder(
     folder: str | Path,
@@ -525,8 +546,7 @@ def result_folder(
         The folder exists and is not empty.
     """
     target = Path(folder)
-    if target.exists() and (not target.is_dir() or any(target.iterdir())):
-        raise OutputExists(f"{str(target)!r} exists and is not empty; choose another --out")
+    require_free(target)
     temporary = target.with_name(f".partial-{os.getpid()}-{target.name}")
     with _disk_errors(target):
         shutil.rmtree(temporary, ignore_errors=True)

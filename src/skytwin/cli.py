@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from skytwin.cli_certify import app as certify_app
 from skytwin.errors import SkytwinError, UsageError
 
 __all__ = ["app", "main"]
@@ -21,7 +22,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-Many = list[str] | None
+app.add_typer(certify_app, name="certify")
+_INTERRUPTED = 130
 Out = Annotated[Path, typer.Option("--out", help="Folder to write; resumed if unfinished.")]
 Result = Annotated[
     Path | None, typer.Option("--out", help="New folder for tables, pictures and manifest.")
@@ -95,8 +97,8 @@ def ingest(
     ] = None,
     detect: Annotated[bool, typer.Option("--detect", help="Find the objects (sep).")] = False,
     threshold: Annotated[
-        float, typer.Option("--threshold", help="Detection threshold in sigma.")
-    ] = 3.0,
+        float | None, typer.Option("--threshold", help="Of the detection, in sigma [3].")
+    ] = None,
     max_objects: Annotated[
         int | None, typer.Option("--max-objects", help="Only the brightest so many detections.")
     ] = None,
@@ -133,6 +135,8 @@ def ingest(
     from skytwin.images.detect import DetectSettings
     from skytwin.verbs import ingest as run
 
+    if not detect and (threshold is not None or max_objects is not None):
+        raise UsageError("--threshold and --max-objects go with --detect")
     made = run(
         source,
         out,
@@ -145,9 +149,10 @@ def ingest(
         pixel_scale=pixel_scale,
         unit=unit,
         positions=positions or (),
-        detect=DetectSettings(threshold_sigma=threshold, max_objects=max_objects)
-        if detect
-        else False,
+        detect=detect
+        and DetectSettings(
+            threshold_sigma=3.0 if threshold is None else threshold, max_objects=max_objects
+        ),
         position_band=position_band,
         pixel_origin=pixel_origin,
         id_column=id_column,
@@ -268,6 +273,7 @@ def search(
     from skytwin.answers.search import search as run
     from skytwin.embeddings.table import Embeddings
 
+    report.check_targets(out, save or [])
     found = run(
         Embeddings.open(embedding),
         like,
@@ -283,7 +289,7 @@ def search(
     )
     look = report.Look(label=label, side=side, display=display, cutouts=cutouts)
     typer.echo(report.describe_matches(found))
-    report.save_matches(found, out, save or [], look)
+    _tell(report.save_matches(found, out, save or [], look))
 
 
 @app.command()
@@ -334,6 +340,7 @@ def purity(
         raise UsageError("--at-purity and --radius both set the threshold; give one of them")
     if carry_to is not None and at_purity is None and radius is None:
         raise UsageError("--carry-to needs a threshold: --at-purity P or --radius T")
+    report.check_targets(out, save or [])
     curve = run(Embeddings.open(embedding), like, positive, **settings)
     threshold = None
     if at_purity is not None:
@@ -354,7 +361,7 @@ def purity(
         name=str(embedding),
     )
     typer.echo(report.describe_purity(found))
-    report.save_purity(found, out, save or [])
+    _tell(report.save_purity(found, out, save or []))
 
 
 @app.command()
@@ -376,6 +383,11 @@ def info(
         report.save_sheet(folder, sheet, display)
 
 
+def _tell(text: str) -> None:
+    if text:
+        typer.echo(text)
+
+
 def _listed(text: str | None) -> list[str] | None:
     return [part.strip() for part in text.split(",")] if text is not None else None
 
@@ -386,19 +398,26 @@ def main() -> None:
         status = app(standalone_mode=False)
     except SkytwinError as error:
         _fail(str(error), error.exit_code)
-    except KeyboardInterrupt:
-        _fail("interrupted; repeat the command to resume", 130)
+    except (KeyboardInterrupt, typer.Abort):
+        status = _INTERRUPTED
     except BrokenPipeError:
         sys.stderr.close()  # the reader has gone: there is no one to tell
         sys.exit(0)
+    except OSError as error:
+        _fail(f"{error.strerror or error}: {error.filename or 'the output'}", 1)
     except Exception as error:
         # Click's own usage errors know how to show themselves.
         if not hasattr(error, "format_message"):
             raise
         _fail(error.format_message(), getattr(error, "exit_code", 2))
+    # Typer gives an interrupt back as a status, or raises it, by its version.
+    if status == _INTERRUPTED:
+        _fail("interrupted; repeat the command to resume", _INTERRUPTED)
     sys.exit(status if isinstance(status, int) else 0)
 
 
 def _fail(message: str, code: int) -> None:
-    sys.stderr.write(f"skytwin: error: {' '.join(message.split())}\n")
+    # One line whatever a file's name holds, and nothing that steers a terminal.
+    line = "".join(c if c.isprintable() else "?" for c in " ".join(message.split()))
+    sys.stderr.write(f"skytwin: error: {line}\n")
     sys.exit(code)

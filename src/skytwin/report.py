@@ -14,7 +14,7 @@ import pyarrow as pa
 from skytwin.answers.export import FORMATS, write_table
 from skytwin.answers.purity import Carried, Composition, PurityCurve, Threshold
 from skytwin.answers.search import Matches
-from skytwin.artefact import Manifest, Parent, result_folder, write_atomically
+from skytwin.artefact import Manifest, Parent, require_free, result_folder, write_atomically
 from skytwin.embeddings.table import Embeddings
 from skytwin.errors import OutputExists, UsageError, unknown
 from skytwin.images.cutouts import REJECTED, Cutouts
@@ -22,6 +22,7 @@ from skytwin.images.cutouts import REJECTED, Cutouts
 __all__ = [
     "Look",
     "PurityFindings",
+    "check_targets",
     "describe_cutouts",
     "describe_embeddings",
     "describe_folder",
@@ -33,7 +34,7 @@ __all__ = [
 ]
 
 PICTURES = (".png", ".pdf")
-_SHOWN_ROWS, _SHOWN_COLUMNS = 25, 9
+_SHOWN_ROWS, _SHOWN_COLUMNS, _SHOWN_CLASSES = 25, 9, 12
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,40 +110,73 @@ def describe_folder(folder: Path, *, verify: bool) -> str:
         ("inputs", manifest.inputs),
         ("versions", manifest.versions),
     ):
-        lines.append(f"  {title}")
-        lines += [f"    {name}: {value}" for name, value in content.items()]
+        lines += [f"  {title}", *_nested(content, "    ")]
     for name, parent in manifest.parents.items():
         lines.append(f"  made from {name}: {parent.path} ({parent.fingerprint[:12]})")
     return "\n".join(lines)
+
+
+def _nested(content: Mapping[str, Any], indent: str) -> list[str]:
+    """Settings as indented lines; those that were not given are left out."""
+    lines = []
+    for name, value in content.items():
+        if isinstance(value, Mapping):
+            inner = _nested(value, indent + "  ")
+            lines += [f"{indent}{name}", *inner] if inner else []
+        elif isinstance(value, list):
+            lines += [f"{indent}{name}: {', '.join(map(str, value))}"] if value else []
+        elif value is not None:
+            lines.append(f"{indent}{name}: {value}")
+    return lines
 
 
 def describe_matches(matches: Matches) -> str:
     """The matches as an aligned table of text."""
     lines = [repr(matches)]
     if matches.excluded:
-        lines.append(f"  {matches.excluded} row(s) left out as the reference(s) themselves")
-    return "\n".join([*lines, _text_table(matches.table)])
+        lines.append(
+            f"  {matches.excluded} object(s) left out: a reference, or at its place on the sky"
+        )
+    if not len(matches):
+        lines.append("  nothing lies within this distance; leave --radius out to see the nearest")
+        return "\n".join(lines)
+    hidden = {"origin"} if len(matches.references) > 1 else {"origin", "reference"}
+    return "\n".join([*lines, _text_table(matches.table, hidden)])
 
 
-def _text_table(table: pa.Table) -> str:
-    names = [name for name in table.column_names if name != "origin"][:_SHOWN_COLUMNS]
-    rows = [[_cell(row[name]) for name in names] for row in table.slice(0, _SHOWN_ROWS).to_pylist()]
-    widths = [max(len(cell) for cell in column) for column in zip(names, *rows, strict=True)]
+def _text_table(table: pa.Table, hidden: set[str]) -> str:
+    rows = table.slice(0, _SHOWN_ROWS).to_pylist()
+    told = [
+        name
+        for name in table.column_names
+        # A catalogue's own identifier often says what ours says.
+        if name == "id" or (name not in hidden and any(str(r[name]) != r["id"] for r in rows))
+    ]
+    names = told[:_SHOWN_COLUMNS]
+    cells = [[_cell(name, row[name]) for name in names] for row in rows]
+    widths = [max(map(len, column)) for column in zip(names, *cells, strict=True)]
     lines = [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
-        for row in [names, *rows]
+        for row in [names, *cells]
     ]
+    more = []
     if len(table) > _SHOWN_ROWS:
-        lines.append(f"... {len(table) - _SHOWN_ROWS} more; --out or --save keeps them all")
+        more.append(f"{len(table) - _SHOWN_ROWS} more rows")
+    if len(told) > len(names):
+        more.append(f"{len(told) - len(names)} more columns")
+    if more:
+        lines.append(f"... {' and '.join(more)}; --out or --save keeps all")
     return "\n".join(lines)
 
 
-def _cell(value: object) -> str:
+def _cell(name: str, value: object) -> str:
     if value is None:
         return "-"
     if isinstance(value, float):
-        return f"{value:.6g}"
-    return str(value)[:40]
+        # Six digits of a right ascension would be off by seconds of arc.
+        return f"{value:.5f}" if name in ("ra", "dec") else f"{value:.6g}"
+    text = " ".join(str(value).split())
+    return text if len(text) <= 40 else f"{text[:37]}..."
 
 
 def describe_purity(found: PurityFindings) -> str:
@@ -166,10 +200,13 @@ def describe_purity(found: PurityFindings) -> str:
     if found.composition is not None:
         comp = found.composition
         lines.append(f"  the nearest {comp.top} by {comp.column}:")
+        classes = list(zip(comp.classes, comp.share, comp.base, strict=True))
         lines += [
             f"    {name}: {share}; base rate {base.value:.3g}, lift {share.value / base.value:.2f}"
-            for name, share, base in zip(comp.classes, comp.share, comp.base, strict=True)
+            for name, share, base in classes[:_SHOWN_CLASSES]
         ]
+        if len(classes) > _SHOWN_CLASSES:
+            lines.append(f"    and {len(classes) - _SHOWN_CLASSES} more values")
     return "\n".join(lines)
 
 
@@ -182,6 +219,8 @@ def _at_counts(curve: PurityCurve, indent: str) -> list[str]:
 
 
 def _cut(threshold: Threshold) -> str:
+    if not threshold.within.total:
+        return f"no labelled object within distance {threshold.distance:.4g}"
     return (
         f"{threshold.within}  lift {threshold.lift:.2f}  within distance {threshold.distance:.4g}"
     )
@@ -205,40 +244,49 @@ def _carried(carried: Carried) -> list[str]:
     return lines
 
 
-def save_matches(matches: Matches, out: Path | None, save: list[Path], look: Look) -> None:
-    """Write a result folder and single files for some matches."""
-    meta = matches.describe()
+def check_targets(out: Path | None, save: list[Path]) -> None:
+    """Refuse what could not be written before anything is searched or written."""
     for path in save:
         _check_free(path)
+    if out is not None:
+        require_free(out)
+
+
+def save_matches(matches: Matches, out: Path | None, save: list[Path], look: Look) -> str:
+    """Write a result folder and single files for some matches; say what was written."""
+    meta = matches.describe()
+    for path in save:
         if path.suffix.lower() in PICTURES:
             _picture(_mosaic(matches, look), path, meta)
         else:
             write_table(matches.table, path, meta)
     if out is None:
-        return
+        return _written(save)
+    blind = _no_mosaic(matches.embeddings, look)
     with _folder(out, "matches", matches.settings, matches.references, matches.embeddings) as where:
         for ending in ("vot", "csv", "parquet"):
             write_table(matches.table, where / f"matches.{ending}", meta)
         drawings = {"distances": lambda: _histogram(matches)}
-        if _has_pictures(matches.embeddings, look):
+        if blind is None:
             drawings["mosaic"] = lambda: _mosaic(matches, look)
-        _draw(where, drawings, meta)
+        if len(matches):
+            _draw(where, drawings, meta)
+    return _written([*save, out], blind)
 
 
-def save_purity(found: PurityFindings, out: Path | None, save: list[Path]) -> None:
-    """Write a result folder and single files for a purity curve."""
+def save_purity(found: PurityFindings, out: Path | None, save: list[Path]) -> str:
+    """Write a result folder and single files for a purity curve; say what was written."""
     from skytwin.answers import figures
 
     curve = found.curve
     meta = curve.describe()
     for path in save:
-        _check_free(path)
         if path.suffix.lower() in PICTURES:
             _picture(figures.purity_curve(curve, threshold=found.threshold), path, meta)
         else:
             write_table(curve.table, path, meta)
     if out is None:
-        return
+        return _written(save)
     settings = {**curve.settings, "positive": list(curve.positive)}
     with _folder(out, "purity", settings, curve.references, curve.embeddings) as where:
         write_table(curve.table, where / "purity.csv", meta)
@@ -256,6 +304,7 @@ def save_purity(found: PurityFindings, out: Path | None, save: list[Path]) -> No
             curves = {found.name: curve, **found.others}
             drawings["ablation"] = lambda: figures.ablation(curves)
         _draw(where, drawings, meta)
+    return _written([*save, out])
 
 
 def save_sheet(folder: Path, path: Path, display: str | None) -> None:
@@ -300,8 +349,19 @@ def _mosaic(matches: Matches, look: Look) -> Any:
     )
 
 
-def _has_pictures(embeddings: Embeddings, look: Look) -> bool:
-    return embeddings.manifest is not None or look.cutouts is not None
+def _no_mosaic(embeddings: Embeddings, look: Look) -> str | None:
+    """Why a folder comes without a mosaic: nobody asked for one, so the rest is still written."""
+    if look.cutouts is None:
+        try:
+            embeddings.cutouts()
+        except UsageError as error:
+            return str(error)
+    return None
+
+
+def _written(paths: list[Path], blind: str | None = None) -> str:
+    lines = [f"written: {', '.join(map(str, paths))}"] if paths else []
+    return "\n".join(lines + ([f"  without a mosaic: {blind}"] if blind else []))
 
 
 def _histogram(matches: Matches) -> Any:

@@ -129,10 +129,23 @@ def ingest(
         No image could be used; the catalogue fits no image.
     """
     tables = [positions] if isinstance(positions, (str, Path)) else list(positions)
+    cut = bool(tables or detect)
+    _refuse(
+        "needs --positions TABLE or --detect" if not cut else "does not go with a mosaic",
+        {"x-column": x_column, "y-column": y_column, "pixel-origin": pixel_origin,
+         "position-band": position_band}
+        if not cut
+        else {"pattern": pattern, "dataset": dataset, "ids": ids, "layout": layout},
+    )  # fmt: skip
+    if not tables and catalog is None:
+        _refuse(
+            "names a column; give its table with --catalog or --positions",
+            {"id-column": id_column, "ra-column": ra_column, "dec-column": dec_column},
+        )
     sources = [source] if isinstance(source, (str, Path)) else list(source)
     named = tuple(bands) if bands is not None else None
     opened: ImageSource
-    if tables or detect:
+    if cut:
         settings = detect if isinstance(detect, DetectSettings) else DetectSettings()
         if size is None:
             raise UsageError("cutting from a mosaic needs --size PIXELS, the side of a cutout")
@@ -293,6 +306,13 @@ def embed(
             **_with_preset(encoder, preset, given),
         )
     return embed_cutouts(taken, opened, out, batch=batch, quiet=quiet)
+
+
+def _refuse(why: str, options: dict[str, Any]) -> None:
+    """An option that would be passed over in silence is a mistake of the caller."""
+    for name, value in options.items():
+        if value is not None:
+            raise UsageError(f"--{name} {value} {why}")
 
 
 def _with_preset(

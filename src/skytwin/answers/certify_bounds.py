@@ -133,12 +133,15 @@ class Verdict:
         The top so many; 0 for none.
     certain : bool
         The labels alone prove it: so many of the list are known positives.
+    passed : tuple of int
+        Every rank within which the purity is certified, ascending.
     best_size, best_purity
         Where nothing is certified: the top ``best_size`` is at least ``best_purity`` pure.
     """
 
     size: int
     certain: bool
+    passed: tuple[int, ...]
     best_size: int
     best_purity: float
 
@@ -198,16 +201,21 @@ def judge(
     smallest : int
         Shorter lists are not certified.
     """
-    tested = 0
+    passed: set[int] = set()
     for number, planned in enumerate(rounds):
         if planned.share > 0:
             found = evidence(sample, number, planned.chain)
-            tested = max(tested, _tested(found, purity, planned.share * error))
+            passed.update(_tested(found, purity, planned.share * error))
     counted = _proven(sample, size, purity, smallest)
+    tested = max(passed, default=0)
     longest = max(tested, counted)
     if longest >= smallest:
         return Verdict(
-            size=longest, certain=counted >= tested, best_size=longest, best_purity=purity
+            size=longest,
+            certain=counted >= tested,
+            passed=tuple(sorted({*passed, longest})),
+            best_size=longest,
+            best_purity=purity,
         )
     best_size, best_purity = _most_proven(sample, size, smallest)
     for number, planned in enumerate(rounds):
@@ -221,18 +229,17 @@ def judge(
             reached = float(fewest[0] / found.k[0])
             if reached > best_purity:
                 best_size, best_purity = int(found.k[0]), reached
-    return Verdict(size=0, certain=False, best_size=best_size, best_purity=best_purity)
+    return Verdict(size=0, certain=False, passed=(), best_size=best_size, best_purity=best_purity)
 
 
-def _tested(found: Evidence, purity: float, level: float) -> int:
-    """The last rank of a chain before the first that fails; 0 where the first one does."""
+def _tested(found: Evidence, purity: float, level: float) -> list[int]:
+    """The ranks of a chain before the first that fails."""
     needed = enough_positives(found.k, purity) - found.known
     null = np.clip(needed - 1, 0, found.pool)
     chance = chance_of_at_least(found.hits, found.draws, null, found.pool)
     chance = np.where(needed <= 0, 0.0, np.where(needed > found.pool, 1.0, chance))
-    failed = np.flatnonzero(chance > level)
-    passed = found.k[: failed[0]] if len(failed) else found.k
-    return int(passed[-1]) if len(passed) else 0
+    passing = np.logical_and.accumulate(chance <= level)
+    return [int(rank) for rank in found.k[passing]]
 
 
 def lower_alone(sample: Sample, rounds: Sequence[Round], k: np.ndarray, error: float) -> np.ndarray:
@@ -240,7 +247,10 @@ def lower_alone(sample: Sample, rounds: Sequence[Round], k: np.ndarray, error: f
     best = known_positives(sample, k)
     for number, planned in enumerate(rounds):
         if planned.share > 0:
-            found = evidence(sample, number, k)
+            depths = sorted(depth for depth, _ in planned.layers)
+            # Beyond the layer that tests there are only controls: its own limit says more.
+            head = depths[-2] if len(depths) > 1 else depths[-1]
+            found = evidence(sample, number, np.minimum(k, head))
             level = planned.share * error
             limit = found.known + fewest_positives(found.hits, found.draws, found.pool, level)
             best = np.maximum(best, limit)

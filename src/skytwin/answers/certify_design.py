@@ -14,7 +14,7 @@ from scipy.special import expit, ndtri
 
 from skytwin.answers.certify_bounds import Round, Sample
 
-__all__ = ["SCHEDULE", "draw", "pilot", "refine", "testing"]
+__all__ = ["SCHEDULE", "decisive", "draw", "pilot", "refine"]
 
 #: Shares of the budget (controls aside) by number of rounds; the last round is the one that tests.
 SCHEDULE: dict[int, tuple[float, ...]] = {2: (0.25, 0.75), 3: (0.15, 0.2, 0.65)}
@@ -68,7 +68,8 @@ class _Curves:
         seen = np.flatnonzero(yes + no)
         fit = yes[seen] @ self.log_yes[seen] + no[seen] @ self.log_no[seen]
         weight: np.ndarray = np.exp(fit - fit.max())
-        return weight / weight.sum()
+        weight /= weight.sum()
+        return weight
 
     def last(self, reached: np.ndarray) -> np.ndarray:
         """The last grid position where each curve has reached a mark, 0 where none, (C,)."""
@@ -122,7 +123,7 @@ def refine(size: int, sample: Sample, count: int, purity: float, smallest: int) 
     return Round(layers=_layers(unique, weight.astype(float), count))
 
 
-def testing(
+def decisive(
     size: int,
     sample: Sample,
     count: int,
@@ -132,6 +133,7 @@ def testing(
     error: float,
     share: float,
     smallest: int,
+    certified: int,
     rng: np.random.Generator,
 ) -> Round:
     """The round whose labels certify: one layer as deep as is worth testing, and controls.
@@ -151,6 +153,8 @@ def testing(
         Objects drawn from the whole survey.
     purity, error, share, smallest
         As in `certify_bounds`.
+    certified : int
+        The list that earlier rounds have certified, which this one is to lengthen.
     rng : numpy.random.Generator
         For the simulation.
     """
@@ -160,12 +164,16 @@ def testing(
     full = min(size, count + _contiguous(sample.rank, count))
     marks = (0.15, 0.3, 0.45, 0.6, 0.75, 0.9)
     ends = np.unique(curves.quantiles(_provable(size, purity, count, error * share), weight, marks))
-    ends = np.unique(ends[curves.k[ends] > max(full, smallest)])
+    if certified:
+        further = np.searchsorted(curves.k, certified * np.array([1.1, 1.25, 1.5]))
+        ends = np.union1d(ends, further.clip(max=len(curves.k) - 1))
+    shortest = max(smallest, certified + 1)
+    ends = np.unique(ends[curves.k[ends] > max(full, shortest)])
     chain: tuple[int, ...] = ()
     if len(ends):
         drawn = np.searchsorted(np.cumsum(weight), (np.arange(_CURVES) + 0.5) / _CURVES)
         within = curves.within[np.minimum(drawn, len(weight) - 1)]
-        chain = _best_chain(curves.k, within, ends, count, purity, error * share, smallest, rng)
+        chain = _best_chain(curves.k, within, ends, count, purity, error * share, shortest, rng)
         chain = tuple(k for k in chain if k > full)
     depth = chain[-1] if chain else full
     layers = [(depth, min(count, depth))] + ([(size, controls)] if controls else [])
@@ -181,14 +189,14 @@ def _best_chain(
     count: int,
     purity: float,
     error: float,
-    smallest: int,
+    shortest: int,
     rng: np.random.Generator,
 ) -> tuple[int, ...]:
     """Ranks to test, outwards, with the longest certified list on average over the curves."""
     best, chosen = -1.0, (0, 0)
     misses_within = (1 - within) * k
     for end in ends:
-        start = int(np.searchsorted(k, max(0.4 * k[end], smallest)))
+        start = int(np.searchsorted(k, max(0.4 * k[end], shortest)))
         ranks = k[start : end + 1]
         rate = min(1.0, count / ranks[-1])
         drawn = ranks * rate

@@ -17,7 +17,7 @@ from skytwin.answers.certify_bounds import (
 )
 from skytwin.answers.hypergeometric import fewest_positives
 
-__all__ = ["Estimate", "positives_within", "total_positives"]
+__all__ = ["Estimate", "Total", "positives_within", "total_positives"]
 
 #: How the error of an interval for the whole survey is shared out: (head, tail).
 _UPPER_SHARES = (0.1, 0.9)
@@ -31,6 +31,22 @@ class Estimate:
     value: float
     lower: float
     upper: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Total(Estimate):
+    """Positives in the whole survey, and what limits them from above.
+
+    Attributes
+    ----------
+    cut : int
+        The rank up to which the last test looked; 0 before any test.
+    controls : int
+        Objects drawn blindly beyond it, all that tells of the rest.
+    """
+
+    cut: int
+    controls: int
 
 
 def positives_within(sample: Sample, k: np.ndarray) -> np.ndarray:
@@ -61,22 +77,11 @@ def positives_within(sample: Sample, k: np.ndarray) -> np.ndarray:
     return found
 
 
-def total_positives(
-    sample: Sample, rounds: Sequence[Round], size: int, error: float
-) -> tuple[Estimate, int, int]:
-    """Positives in the whole survey, and what limits them from above.
+def total_positives(sample: Sample, rounds: Sequence[Round], size: int, error: float) -> Total:
+    """Positives in the whole survey, with limits for both sides together.
 
-    The survey is cut at the depth of a round's last layer but the controls; head and tail have
-    exact limits each, from labels drawn at random in them.
-
-    Returns
-    -------
-    Estimate
-        With limits for both sides together; the trivial ones before any test.
-    int
-        The rank of the cut (0 before any test).
-    int
-        Labels drawn at random beyond it.
+    The survey is cut where a round's test ends; head and tail have exact limits each, from labels
+    drawn at random in them. Before any test the limits are what the labels alone imply.
     """
     value = float(positives_within(sample, np.array([size]))[0])
     lower = int((sample.label == 1).sum())
@@ -99,10 +104,13 @@ def total_positives(
             upper, cut = min(upper, most), head
             controls = int(low.draws[1] if head < size else low.draws[0])
     upper = max(lower, upper)
-    limits = Estimate(
-        value=float(np.clip(value, lower, upper)), lower=float(lower), upper=float(upper)
+    return Total(
+        value=float(np.clip(value, lower, upper)),
+        lower=float(lower),
+        upper=float(upper),
+        cut=cut,
+        controls=controls,
     )
-    return limits, cut, controls
 
 
 def _head_and_tail(

@@ -215,6 +215,8 @@ class PurityCurve:
 
     def at_distance(self, distance: float) -> Threshold:
         """What lies within a distance."""
+        if not distance >= 0:
+            raise UsageError(f"radius {distance}; expected a distance of 0 or more")
         last = int(np.searchsorted(self.distance, distance, side="right")) - 1
         if last < 0:
             none = Proportion.of(0, 0, self.base.level)

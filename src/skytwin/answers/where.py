@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pyarrow as pa
 
 from skytwin.errors import UsageError, unknown
 
 __all__ = ["matching_rows", "positive_rows"]
+
+_ROW = "__skytwin_row"
 
 
 def matching_rows(table: pa.Table, condition: str) -> np.ndarray:
@@ -81,22 +85,32 @@ def _evaluate(table: pa.Table, condition: str) -> np.ndarray:
     )
     try:
         connection.execute("SET lock_configuration = true")
-        relation = connection.from_arrow(table)
+        # With its row number, because window functions return rows in an order of their own.
+        relation = connection.from_arrow(table.append_column(_ROW, [np.arange(len(table))]))
         # As an expression, never pasted into a statement: it cannot end it and begin another.
-        outcome = relation.project(duckdb.SQLExpression(f"({condition})").alias("outcome"))
-        if str(outcome.types[0]) != "BOOLEAN":
+        outcome = relation.project(
+            duckdb.ColumnExpression(_ROW),
+            duckdb.SQLExpression(f"({condition})").alias("outcome"),
+        )
+        if str(outcome.types[1]) != "BOOLEAN":
             raise UsageError(
-                f"condition {condition!r} gives {outcome.types[0]}, not yes or no; expected a "
+                f"condition {condition!r} gives {outcome.types[1]}, not yes or no; expected a "
                 'comparison such as "z < 0.2"'
             )
         result = outcome.to_arrow_table()
     except duckdb.Error as error:
-        first = str(error).splitlines()[0]
-        raise UsageError(
-            f"condition {condition!r} cannot be used: {first}; columns: "
-            f"{', '.join(table.column_names)}"
-        ) from None
+        raise _refusal(table, condition, str(error).splitlines()[0]) from None
     finally:
         connection.close()
-    values = result["outcome"].cast(pa.int8()).fill_null(-1)
-    return np.asarray(values.to_numpy())
+    values = np.empty(len(table), dtype=np.int8)
+    values[result[_ROW].to_numpy()] = result["outcome"].cast(pa.int8()).fill_null(-1).to_numpy()
+    return values
+
+
+def _refusal(table: pa.Table, condition: str, why: str) -> UsageError:
+    missing = re.search(r'Referenced column "(.*)" not found', why)
+    if missing:
+        return unknown("column", missing[1], table.column_names, f"in {condition!r}")
+    if _ROW in why:  # what DuckDB says where an aggregate stands beside a plain column
+        why = "an aggregate has one value for all rows, not one for each"
+    return UsageError(f"condition {condition!r} cannot be used: {why}")

@@ -16,7 +16,7 @@ from skytwin.artefact import PARTS, Run, sync
 from skytwin.embeddings.table import CATALOG, ENCODER, SHARDS, STATISTICS, Embeddings
 from skytwin.embeddings.vectors import Vectors, measure
 from skytwin.encoders.encoder import Encoder
-from skytwin.errors import DataError, Mismatch
+from skytwin.errors import DataError, Mismatch, UsageError
 from skytwin.images.compare import require_same_scale
 from skytwin.images.cutouts import Cutouts
 from skytwin.progress import Progress
@@ -56,8 +56,8 @@ def embed_cutouts(
 
     Raises
     ------
-    OutputExists
-        The folder holds something else.
+    UsageError
+        A batch of no image; the folder holds something else.
     DataError
         No image gave a finite vector.
 
@@ -65,6 +65,8 @@ def embed_cutouts(
     -----
     An image whose vector is not finite is left out and listed in ``rejected.csv``.
     """
+    if batch < 1:
+        raise UsageError(f"batch {batch}; expected at least 1 image")
     recipe = {"encoder": encoder.describe(), "part_rows": part_rows}
     parents = {"cutouts": cutouts.as_parent()}
     # The batch moves the last bits of a vector, so a resumed run must keep to it.
@@ -163,7 +165,11 @@ def _finish(run: Run, cutouts: Cutouts, encoder: Encoder) -> None:
 
 
 def _save(values: np.ndarray, path: Path) -> None:
-    np.save(path, values)
+    # As np.save writes it, whose own error on a full disk does not say that the disk is full.
+    with path.open("wb") as stream:
+        header = np.lib.format.header_data_from_array_1_0(values)
+        np.lib.format.write_array_header_1_0(stream, header)
+        stream.write(np.ascontiguousarray(values).data)
 
 
 def _write_rejected(path: Path, ids: np.ndarray) -> None:

@@ -139,7 +139,9 @@ def _cosine(
     def exact(vectors: np.ndarray) -> np.ndarray:
         z = _unit((vectors.astype(np.float64) - mean) * inverse_scale)
         # Row by row, not through BLAS: identical vectors must get identical distances.
-        return np.stack([1.0 - np.einsum("ij,j->i", z, d) for d in direction], axis=1)
+        # Rounding must not make a distance negative.
+        near = [np.maximum(1.0 - np.einsum("ij,j->i", z, d), 0.0) for d in direction]
+        return np.stack(near, axis=1)
 
     return Scorer(rough=rough, exact=exact)
 

@@ -104,7 +104,12 @@ def open_encoder(
         No weights given, and none could be fetched.
     """
     if not spec.startswith(("timm:", "pca:")):
-        raise unknown("encoder", spec, ["timm:NAME", "pca:N"])
+        raise unknown(
+            "encoder",
+            spec,
+            ["timm:NAME", "timm:hf_hub:ORG/NAME", "pca:N"],
+            "or give the folder of an embedding to use its encoder",
+        )
     check_orbit(orbit)
     if size is not None and size < 1:
         raise UsageError(f"size is {size}; expected at least 1 pixel")
@@ -171,13 +176,18 @@ def load_saved(
     Raises
     ------
     UsageError
-        The weights file is gone and none is given.
+        The folder holds no encoder; the weights file is gone and none is given.
     Mismatch
         These are not the weights the encoder was made with.
     DamagedArtefact
         The folder is not what was written.
     """
     path = Path(folder) / ENCODER_FILE
+    if not path.is_file():
+        raise UsageError(
+            f"{str(folder)!r} holds no encoder ({ENCODER_FILE}); expected a folder that "
+            "skytwin embed wrote"
+        )
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         name, orbit, made_by = content["network"], content["orbit"], content["made_by"]

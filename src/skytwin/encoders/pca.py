@@ -148,6 +148,8 @@ def fit_pca(
         The images do not differ.
     """
     count = parse_pca(spec)
+    if not 0 <= seed < 1 << 32:
+        raise UsageError(f"seed {seed}; expected 0 to {(1 << 32) - 1}")
     pixels = prepare.channels * prepare.size**2
     total = source.shape[0]
     used = max(1, min(total, max_fit, _MAX_VALUES // pixels))

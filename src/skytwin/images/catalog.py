@@ -203,8 +203,7 @@ def _join_on_sky(
     mine[order[first]] = True
     taken = pa.array(rows, pa.int64(), mask=~mine)
     table = catalog.take(taken)
-    names = {name: "catalog_id" for name in table.column_names if name.lower() == "id"}
-    table = table.rename_columns([names.get(name, name) for name in table.column_names])
+    table = _without_id(table)
     if "match_arcsec" in table.column_names:
         table = table.drop_columns(["match_arcsec"])
     distance = pa.array(arcsec, pa.float64(), mask=~mine)
@@ -224,6 +223,22 @@ def _join_on_sky(
         id_name=id_name or columns.find_id_column(catalog),
         how="sky",
     )
+
+
+def _without_id(table: pa.Table) -> pa.Table:
+    """The table with its ``id`` (and ``ID``) called ``catalog_id`` (and ``catalog_id_2``)."""
+    names: list[str] = []
+    taken = set(table.column_names)
+    for name in table.column_names:
+        number, free = 1, name
+        if name.lower() == "id":
+            free = "catalog_id"
+            while free in taken:
+                number += 1
+                free = f"catalog_id_{number}"
+            taken.add(free)
+        names.append(free)
+    return table.rename_columns(names)
 
 
 def _joined(

@@ -53,5 +53,5 @@ def require_same_flux(
         raise Mismatch(
             f"{what} holds {got[0]} in {got[1] or 'no unit'}, the embedding was made from "
             f"{want[0]} in {want[1] or 'no unit'}, and its stretch has fixed limits: embed "
-            "again with --stretch minmax or clip:0.5,99.5, which adapt to each image"
+            "again with --stretch minmax, clip:0.5,99.5 or sigma:3, which adapt to each image"
         )

@@ -104,6 +104,8 @@ def ingest_source(
     framing = framing or Framing()
     if pixel_scale is not None and not 0 < pixel_scale < float("inf"):
         raise UsageError(f"pixel scale {pixel_scale} arcsec; expected a positive number")
+    if workers is not None and workers < 1:
+        raise UsageError(f"{workers} workers; expected at least 1")
     table = read_table(catalog.path) if catalog else None
     if table is not None and catalog is not None:
         catalog.check(table, source.ids)
@@ -217,7 +219,10 @@ class _Writer:
         if now.dtype != want.dtype:
             raise BadImage(f"pixels are {now.dtype}; expected {want.dtype} like the first image")
         if now.unit != want.unit:
-            raise BadImage(f"unit {now.unit}; expected {want.unit} like the first image")
+            raise BadImage(
+                f"flux in {now.unit or 'no stated unit'}; expected {want.unit or 'no stated unit'} "
+                "like the first image (--unit overrules)"
+            )
         if not same_scale(now.pixel_scale, want.pixel_scale):
             raise BadImage(
                 f"pixel scale {arcsec(now.pixel_scale)}; expected {arcsec(want.pixel_scale)} "

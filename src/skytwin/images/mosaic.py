@@ -18,6 +18,7 @@ import numpy as np
 import pyarrow as pa
 from scipy import ndimage
 
+from skytwin.artefact import hash_file
 from skytwin.errors import BadImage, DataError, Mismatch, UsageError, unknown
 from skytwin.images.columns import SkyPositions
 from skytwin.images.detect import DetectSettings, detect
@@ -167,6 +168,7 @@ class MosaicSource:
             ],
             "hdu": hdu if hdu is None or isinstance(hdu, (str, int)) else list(hdu),
             "positions": list(where.how),
+            "positions_sha256": [hash_file(Path(path)) for path in positions],
             "detect": None if detect is None else asdict(detect),
         }
 

@@ -64,7 +64,7 @@ def open_source(
         only("the published set")
         return open_dataset(str(spec))
     path = Path(spec)
-    if not path.exists():
+    if not str(spec) or not path.exists():
         raise UsageError(f"no file or folder {str(spec)!r}; expected {_EXPECTED}")
     if is_array_file(path):
         only("the array file", "dataset", "ids", "layout", "bands")
@@ -75,7 +75,12 @@ def open_source(
     if path.is_dir() or is_archive(path):
         only("the images in", "pattern", "bands", "hdu")
         return FolderSource(path, pattern=pattern, bands=bands, hdu=hdu)
-    hint = "; to ingest this one image, give the folder it is in" if image_suffix(path.name) else ""
+    hint = (
+        "; to ingest this one image, give the folder it is in; a mosaic needs --positions or "
+        "--detect"
+        if image_suffix(path.name)
+        else ""
+    )
     raise UsageError(f"{str(spec)!r} is no source of images; expected {_EXPECTED}{hint}")
 
 

@@ -222,6 +222,15 @@ def _ids(table: pa.Table, path: Path, name: str | None) -> tuple[str | None, tup
         except DataError:  # nobody said that this column must be it
             return None, numbered(stem, table.num_rows)
         if texts.null_count or len(texts.unique()) < len(texts):
+            # A name may be left out or shared (the knots of one galaxy); an id may not.
+            if "name" not in found.lower():
+                twice = first_duplicate(texts.drop_null().to_pylist())
+                what = "gaps" if twice is None else f"{twice!r} more than once"
+                raise DataError(
+                    f"the column {found!r} of {path.name} has {what}; every object needs an id "
+                    "of its own: mend it, rename it to have the objects numbered, or name "
+                    "another --id-column"
+                )
             return None, numbered(stem, table.num_rows)
         return found, tuple(texts.to_pylist())
     found = columns.id_column(table, name)

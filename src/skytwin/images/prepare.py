@@ -13,6 +13,7 @@ import numpy as np
 
 from skytwin.artefact import from_dict
 from skytwin.errors import DataError, Mismatch, UsageError, unknown
+from skytwin.images.framing import central
 from skytwin.images.stretch import Stretch
 
 __all__ = [
@@ -20,7 +21,6 @@ __all__ = [
     "Interpolation",
     "PixelSource",
     "Prepare",
-    "central_crop",
     "parse_bands",
     "parse_crop",
 ]
@@ -157,7 +157,7 @@ class Prepare:
                 f"images of {flux.shape[3]}x{flux.shape[2]} pixels; this encoder looks at the "
                 f"central {self.crop}x{self.crop}: give larger ones"
             )
-        images, repeats = self._mixed(central_crop(flux, self.crop))
+        images, repeats = self._mixed(central(flux, self.crop))
         images = self.stretch(images)
         _fill_gaps(images)
         out = np.empty((len(images), self.channels, self.size, self.size), dtype=np.float32)
@@ -216,18 +216,6 @@ class Prepare:
                 "stretch": Stretch.parse(data["stretch"]),
             },
         )
-
-
-def central_crop(images: np.ndarray, size: int) -> np.ndarray:
-    """The central ``size`` x ``size`` pixels, as a view: row ``H // 2`` becomes ``size // 2``.
-
-    Parameters
-    ----------
-    images : ndarray, shape (..., H, W)
-        ``H`` and ``W`` at least ``size``.
-    """
-    top, left = (side // 2 - size // 2 for side in images.shape[-2:])
-    return images[..., top : top + size, left : left + size]
 
 
 def parse_bands(text: str, available: Sequence[str]) -> tuple[BandMix, ...]:

@@ -1,0 +1,122 @@
+"""The documentation: nothing public is missing from it, and what it points to is there."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import typer
+
+import skytwin
+from skytwin import cli, errors
+
+ROOT = Path(__file__).parents[1]
+DOCS = ROOT / "docs"
+PAGES = sorted([*DOCS.rglob("*.md"), *ROOT.glob("*.md")])
+LINK = re.compile(r"(?<!`)!?\[[^\]]*\]\(([^)\s]+)\)")
+
+
+def without_code(text: str) -> str:
+    return re.sub(r"^```.*?^```$", "", text, flags=re.DOTALL | re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", skytwin.__all__)
+def test_public_names_are_documented(name: str) -> None:
+    assert inspect.getdoc(getattr(skytwin, name))
+    assert f"::: skytwin.{name}\n" in (DOCS / "reference/api.md").read_text(encoding="utf-8")
+
+
+def test_every_verb_and_option_is_in_the_reference(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(DOCS / "hooks"))
+    from page import cli_reference
+
+    page = (DOCS / "reference/cli.md").read_text(encoding="utf-8")
+    assert "print(cli_reference())" in page
+    sections = dict(
+        re.findall(r"^## `skytwin (\S+)`\n(.*?)(?=^## |\Z)", cli_reference(), re.DOTALL | re.M)
+    )
+    command = typer.main.get_command(cli.app)
+    assert set(sections) == set(command.commands)  # type: ignore[attr-defined]
+    for name, verb in command.commands.items():  # type: ignore[attr-defined]
+        for parameter in verb.params:
+            if parameter.param_type_name == "option":
+                longest = max(parameter.opts, key=len)
+                assert re.search(rf"`(-\w, )?{longest}\b", sections[name]), (name, longest)
+
+
+def test_every_error_is_in_the_tree() -> None:
+    tree = errors.__doc__ or ""
+    for name in errors.__all__:
+        if inspect.isclass(getattr(errors, name)):
+            assert name in tree
+
+
+def test_links_lead_somewhere() -> None:
+    broken = [
+        (page.relative_to(ROOT).as_posix(), target)
+        for page in PAGES
+        for target in LINK.findall(without_code(page.read_text(encoding="utf-8")))
+        if not target.startswith(("http:", "https:", "mailto:", "#"))
+        and not (page.parent / target.partition("#")[0]).exists()
+    ]
+    assert broken == []
+
+
+def test_every_page_is_in_the_table_of_contents() -> None:
+    listed = re.findall(r"[\w/-]+\.md", (ROOT / "mkdocs.yml").read_text(encoding="utf-8"))
+    assert sorted(listed) == sorted(p.relative_to(DOCS).as_posix() for p in DOCS.rglob("*.md"))
+
+
+def tree_of_readme() -> Iterator[str]:
+    """The files of the tree in the README, by path; two spaces a level, folders end in a slash."""
+    section = (ROOT / "README.md").read_text(encoding="utf-8").partition("## What is where")[2]
+    folders: list[str] = []
+    for line in section.partition("```text\n")[2].partition("```")[0].splitlines():
+        name, _, about = line.strip().partition(" ")
+        folders = folders[: (len(line) - len(line.lstrip())) // 2]
+        if name.endswith("/"):
+            folders.append(name)
+        else:
+            assert about.strip(), f"{name} has no line"
+            yield "".join(folders) + name
+
+
+def test_the_tree_of_the_readme_is_the_repository() -> None:
+    listed = list(tree_of_readme())
+    assert len(listed) == len(set(listed)) > 100
+    assert [name for name in listed if not (ROOT / name).is_file()] == []
+    git = shutil.which("git")
+    if git is None or not (ROOT / ".git").exists():
+        pytest.skip("not a checkout")
+    found = subprocess.run(
+        [git, "-C", str(ROOT), "ls-files"], capture_output=True, text=True, check=True
+    )
+    there = [name for name in found.stdout.splitlines() if (ROOT / name).is_file()]
+    assert sorted(set(there) - set(listed)) == []
+
+
+@pytest.mark.slow
+def test_the_pages_build_and_their_commands_run(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "-d", str(tmp_path / "site")],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    quickstart = (tmp_path / "site" / "quickstart" / "index.html").read_text(encoding="utf-8")
+    assert quickstart.count("data:image/jpeg;base64,") == 4
+    # No request leaves the reader's machine.
+    for page in (tmp_path / "site").rglob("*.html"):
+        loaded = re.findall(
+            r'<(?:script|img|iframe)[^>]+src="(https?:[^"]+)"|<link[^>]+href="(https?:[^"]+)"',
+            page.read_text(encoding="utf-8"),
+        )
+        assert loaded == [], page
