@@ -75,9 +75,8 @@ def main() -> int:
     medians = {name: statistics.median(values[1:]) for name, values in times.items()}
     reference = medians["scikit-learn NearestNeighbors, euclidean"]
     versions = {n: importlib.metadata.version(n) for n in ("numpy", "scikit-learn", "faiss-cpu")}
-    print(
-        f"\n{ROWS} x {DIM} float32, k = {K}; {os.cpu_count()} cores, {platform.machine()}; {versions}"
-    )
+    machine = f"{os.cpu_count()} cores, {platform.machine()}"
+    print(f"\n{ROWS} x {DIM} float32, k = {K}; {machine}; {versions}")
     print(f"equal to float64 brute force: {'yes' if same else 'NO'}\n")
     print("| scan | median, ms | scikit-learn / this |\n|---|---|---|")
     for name, value in medians.items():

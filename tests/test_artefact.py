@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from skytwin.artefact import Manifest, Parent, Run, from_dict, result_folder, write_atomically
+from skytwin.artefact import Manifest, Parent, from_dict
 from skytwin.errors import DamagedArtefact, DataError, OutputExists, UsageError
+from skytwin.files import write_atomically
+from skytwin.run import Run, result_folder
 
 
 def make(folder: Path, **recipe: object) -> Manifest:
@@ -179,7 +181,7 @@ def test_a_killed_writer_leaves_whole_files_only(tmp_path: Path) -> None:
     script = textwrap.dedent(
         """
         import os, sys
-        from skytwin.artefact import Run
+        from skytwin.run import Run
         with Run(sys.argv[1], kind="toy", recipe={}, inputs={}) as run:
             for n in range(len(run.journal), 10_000):
                 run.write(f"{n:05d}", bytes([n % 256]) * 50_000)

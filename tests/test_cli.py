@@ -21,7 +21,7 @@ from PIL import Image
 
 import skytwin as st
 from command import catalogue, contents, done, header, images, process, skytwin
-from skytwin.artefact import Run
+from skytwin.run import Run
 from toys import blob
 
 
@@ -362,16 +362,16 @@ def test_info_tells_recipe_parents_and_draws_a_sheet(home: Path, tmp_path: Path)
 #: Python that ends the process by a signal once it has recorded so many shards.
 STOP = """
 import os, signal
-from skytwin import artefact
+from skytwin import run
 from skytwin.images import cutouts
 cutouts._SHARD_BYTES, cutouts._CHUNK_BYTES = 12 << 10, 4 << 10  # 12 images a shard
-record, seen = artefact.Run.record, []
+record, seen = run.Run.record, []
 def stopping(self, entry):
     record(self, entry)
     seen.append(entry)
     if len(seen) == {after}:
         os.kill(os.getpid(), {signal})
-artefact.Run.record = stopping
+run.Run.record = stopping
 """
 
 

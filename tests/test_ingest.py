@@ -16,8 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from skytwin.artefact import hash_file
 from skytwin.errors import BadImage, DataError, OutputExists, UsageError
+from skytwin.files import hash_file
 from skytwin.images.cutouts import Cutouts
 from skytwin.images.framing import Framing, central
 from skytwin.images.ingest import ingest_source

@@ -14,10 +14,12 @@ import pyarrow as pa
 from skytwin.answers.export import FORMATS, write_table
 from skytwin.answers.purity import Carried, Composition, PurityCurve, Threshold
 from skytwin.answers.search import Matches
-from skytwin.artefact import Manifest, Parent, require_free, result_folder, write_atomically
+from skytwin.artefact import Manifest, Parent
 from skytwin.embeddings.table import Embeddings
 from skytwin.errors import OutputExists, UsageError, unknown
+from skytwin.files import write_atomically
 from skytwin.images.cutouts import REJECTED, Cutouts
+from skytwin.run import require_free, result_folder
 
 __all__ = [
     "Look",

@@ -8,10 +8,12 @@ from skytwin.answers.certify import Certificate
 from skytwin.answers.certify_plan import KIND, CertifyPlan
 from skytwin.answers.certify_sheet import plan_sheet
 from skytwin.answers.export import write_table
-from skytwin.artefact import Manifest, Parent, result_folder, write_atomically
+from skytwin.artefact import Manifest, Parent
 from skytwin.embeddings.table import Embeddings
 from skytwin.errors import OutputExists, UsageError, unknown
+from skytwin.files import write_atomically
 from skytwin.images.cutouts import Cutouts
+from skytwin.run import result_folder
 
 __all__ = ["check_targets", "save_certificate", "save_plan"]
 

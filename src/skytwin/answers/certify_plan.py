@@ -19,8 +19,9 @@ import pyarrow.parquet as pq
 
 from skytwin.answers.certify_bounds import Round
 from skytwin.answers.export import write_table
-from skytwin.artefact import Manifest, Parent, result_folder
+from skytwin.artefact import Manifest, Parent
 from skytwin.images import arrow
+from skytwin.run import result_folder
 
 __all__ = ["CertifyPlan"]
 

@@ -17,8 +17,8 @@ import pyarrow.parquet as pq
 from skytwin.answers.export_fits import fits_bytes
 from skytwin.answers.export_text import csv_bytes, ecsv_bytes
 from skytwin.answers.export_votable import votable_bytes
-from skytwin.artefact import write_atomically
 from skytwin.errors import DataError, OutputExists, UsageError, unknown
+from skytwin.files import write_atomically
 
 __all__ = ["FORMATS", "write_new", "write_table"]
 

@@ -12,7 +12,7 @@ import numpy as np
 
 from skytwin.embeddings.table import ENCODER, Embeddings, require_comparable
 from skytwin.encoders.load import load_saved
-from skytwin.errors import DataError, Mismatch, UsageError, unknown
+from skytwin.errors import BadImage, DataError, Mismatch, UsageError, unknown
 from skytwin.images.compare import require_same_flux, require_same_scale
 from skytwin.images.framing import Framing
 from skytwin.images.ingest import check_content
@@ -144,12 +144,12 @@ def _resolve_one(
     text = str(like).strip()
     if text in embeddings.index:
         return _object(embeddings, embeddings.index[text])
-    if Path(text).is_file():
+    if _is_file(text):
         return _from_image(embeddings, Path(text), weights)
     if (position := _parse_position(text)) is not None:
         return _at_position(embeddings, *position, match_arcsec)
     folder, colon, name = text.partition(":")
-    if colon and Path(folder).is_dir():
+    if colon and _is_folder(folder):
         other = Embeddings.open(folder)
         require_comparable(embeddings, other)
         found = _object(other, other.index[name])
@@ -162,6 +162,20 @@ def _resolve_one(
         embeddings.ids,
         "a reference is an id, RA,DEC in degrees, an image file or EMBEDDING:ID",
     )
+
+
+def _is_file(text: str) -> bool:
+    try:
+        return Path(text).is_file()
+    except OSError:  # too long for a file's name
+        return False
+
+
+def _is_folder(text: str) -> bool:
+    try:
+        return Path(text).is_dir()
+    except OSError:
+        return False
 
 
 def _parse_position(text: str) -> tuple[float, float] | None:
@@ -184,6 +198,8 @@ def _object(embeddings: Embeddings, row: int) -> Reference:
 
 
 def _at_position(embeddings: Embeddings, ra: float, dec: float, match_arcsec: float) -> Reference:
+    if not match_arcsec >= 0:
+        raise UsageError(f"match-arcsec {match_arcsec}; expected 0 or more")
     if not (-360.0 <= ra <= 360.0 and -90.0 <= dec <= 90.0):
         raise UsageError(f"position {ra}, {dec}; expected RA, Dec in degrees")
     if embeddings.positions is None:
@@ -209,8 +225,11 @@ def _from_image(embeddings: Embeddings, path: Path, weights: str | Path | None) 
         raise UsageError(
             "vectors from arrays have no encoder; give the image's vector instead of its file"
         )
-    image = read_image(path)
-    check_content(image.pixels)
+    try:
+        image = read_image(path)
+        check_content(image.pixels)
+    except BadImage as reason:
+        raise BadImage(f"{path.name}: {reason}; choose another image") from reason
     flux = fit_image(embeddings, image, path.name)
     encoder = load_saved(
         # For one image, OpenVINO takes longer to prepare than torch to run.

@@ -12,14 +12,16 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from skytwin.artefact import PARTS, Run, sync
+from skytwin.artefact import PARTS
 from skytwin.embeddings.table import CATALOG, ENCODER, SHARDS, STATISTICS, Embeddings
 from skytwin.embeddings.vectors import Vectors, measure
 from skytwin.encoders.encoder import Encoder
 from skytwin.errors import DataError, Mismatch, UsageError
+from skytwin.files import sync
 from skytwin.images.compare import require_same_scale
 from skytwin.images.cutouts import Cutouts
 from skytwin.progress import Progress
+from skytwin.run import Run
 
 __all__ = ["embed_cutouts", "require_fits"]
 

@@ -21,11 +21,11 @@ from huggingface_hub import constants as hub_constants
 from huggingface_hub.utils import get_session  # type: ignore[attr-defined]
 from safetensors.torch import load_file
 
-from skytwin.artefact import hash_file
 from skytwin.encoders.encoder import fingerprint
 from skytwin.encoders.runtime import choose_runtime, openvino_run, torch_run
 from skytwin.encoders.torchvision_guard import import_timm
 from skytwin.errors import DataError, Mismatch, Unreachable, UsageError, unknown
+from skytwin.files import hash_file
 
 __all__ = ["BackboneNetwork", "open_backbone"]
 

@@ -12,8 +12,8 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from skytwin.artefact import write_atomically
 from skytwin.errors import unknown
+from skytwin.files import write_atomically
 from skytwin.images.prepare import Prepare
 
 __all__ = [

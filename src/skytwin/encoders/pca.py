@@ -16,9 +16,9 @@ from typing import Any, Self
 import numpy as np
 from safetensors.numpy import load_file, save
 
-from skytwin.artefact import write_atomically
 from skytwin.encoders.encoder import fingerprint
 from skytwin.errors import DamagedArtefact, DataError, Mismatch, UsageError, unknown
+from skytwin.files import write_atomically
 from skytwin.images.prepare import PixelSource, Prepare
 
 __all__ = ["PCA_FILE", "PcaNetwork", "fit_pca", "parse_pca"]

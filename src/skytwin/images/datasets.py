@@ -12,8 +12,8 @@ from typing import Any
 import pooch
 import pyarrow as pa
 
-from skytwin.artefact import hash_file
 from skytwin.errors import DataError, Unreachable, unknown
+from skytwin.files import hash_file
 from skytwin.images import arrow
 from skytwin.images.batches import BatchSource
 from skytwin.images.source import RawImage

@@ -17,8 +17,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import zarr
 
-from skytwin.artefact import PARTS, Run, hash_file, sync
+from skytwin.artefact import PARTS
 from skytwin.errors import BadImage, DataError, UsageError
+from skytwin.files import hash_file, sync
 from skytwin.images.catalog import read_table
 from skytwin.images.compare import arcsec, same_scale
 from skytwin.images.cutouts import (
@@ -34,6 +35,7 @@ from skytwin.images.framing import Framing
 from skytwin.images.ingest_rows import Catalog, assemble
 from skytwin.images.source import ImageSource, RawImage
 from skytwin.progress import Progress
+from skytwin.run import Run
 
 __all__ = ["Rejected", "ingest_source"]
 

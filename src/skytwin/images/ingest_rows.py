@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from skytwin.artefact import hash_file
 from skytwin.errors import UsageError
+from skytwin.files import hash_file
 from skytwin.images import arrow
 from skytwin.images.catalog import SkyPositions, join, sky_columns, sky_degrees
 from skytwin.images.source import ImageSource

@@ -18,8 +18,8 @@ import numpy as np
 import pyarrow as pa
 from scipy import ndimage
 
-from skytwin.artefact import hash_file
 from skytwin.errors import BadImage, DataError, Mismatch, UsageError, unknown
+from skytwin.files import hash_file
 from skytwin.images.columns import SkyPositions
 from skytwin.images.detect import DetectSettings, detect
 from skytwin.images.planes import Plane, load_planes
