@@ -240,7 +240,8 @@ class Stretch:
             rows = images.reshape(count, bands * height * width)
         else:
             rows = images.reshape(count * bands, height * width)
-        with np.errstate(invalid="ignore"):
+        # An interval next to nothing makes infinities of what lies outside, which are clipped.
+        with np.errstate(invalid="ignore", over="ignore"):
             _normalise(rows, *self._limits(rows))
             self._apply(rows)
         return images
