@@ -278,6 +278,10 @@ def test_a_greyscale_network_of_the_hub(hub_cache: Path, tmp_path: Path) -> None
     assert (network.channels, network.size) == (1, 224)
     assert network.mean == (pytest.approx(0.5),)
     assert network.forward(np.zeros((1, 1, 224, 224), np.float32)).shape == (1, network.dim)
+    cutouts = Pixels(np.zeros((1, 1, 64, 64), np.uint8), ("r",))
+    by_hub_name = open_encoder("hf_hub:someone/grey", cutouts_like=cutouts)
+    assert by_hub_name.name == "timm:hf_hub:someone/grey"
+    assert by_hub_name.network.fingerprint == network.fingerprint
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import skytwin
 from skytwin.answers.query import resolve, separation_arcsec
 from skytwin.embeddings.embed import embed_cutouts
 from skytwin.embeddings.table import Embeddings
-from skytwin.encoders.load import open_encoder
+from skytwin.encoders.load import load_saved, open_encoder
 from skytwin.errors import DataError, Mismatch, UnknownName, UsageError
 from skytwin.images.cutouts import Cutouts
 from skytwin.images.ingest import ingest_source
@@ -206,6 +206,21 @@ def test_embeddings_of_another_encoder_are_refused(survey: Embeddings, tmp_path:
     other = make_survey(tmp_path, count=30, first=100)
     with pytest.raises(Mismatch, match="another encoder or with other settings"):
         skytwin.search(survey, f"{other.folder}:obj0003")
+
+
+def test_embeddings_of_another_pixel_scale_are_refused(
+    survey: Embeddings, tmp_path: Path
+) -> None:
+    # The encoder of one survey would encode the images of the other without complaint.
+    images = [raw(blob(i), bands=("r",), pixel_scale=1.5) for i in range(8)]
+    cutouts = ingest_source(MemorySource(images), tmp_path / "coarse", quiet=True)
+    assert survey.folder is not None
+    with pytest.raises(Mismatch, match=r'has 1\.5" per pixel; expected 0\.5"'):
+        skytwin.embed(cutouts, survey.folder, tmp_path / "emb", quiet=True)
+    encoder = load_saved(survey.folder / "encoder")
+    embed_cutouts(cutouts, encoder, tmp_path / "emb", quiet=True)
+    with pytest.raises(Mismatch, match=r'has 1\.5" per pixel; expected 0\.5"'):
+        skytwin.search(survey, f"{tmp_path / 'emb'}:obj0003")
 
 
 def test_an_encoder_is_taken_over_from_another_embedding(

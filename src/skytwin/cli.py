@@ -179,7 +179,7 @@ def embed(
     encoder: Annotated[
         str | None,
         typer.Option(
-            "--encoder", help="timm:NAME, timm:hf_hub:ORG/NAME, pca:N, or another embedding."
+            "--encoder", help="timm:NAME, hf_hub:ORG/NAME, pca:N, or another embedding."
         ),
     ] = None,
     preset: Annotated[

@@ -228,7 +228,7 @@ def embed(
     ----------
     cutouts : Cutouts or path
     encoder : str or path, optional with ``preset``
-        ``"timm:NAME"`` (``"timm:hf_hub:ORG/NAME"`` from the hub), ``"pca:N"`` or
+        ``"timm:NAME"`` (``"hf_hub:ORG/NAME"`` from the hub), ``"pca:N"`` or
         ``"pca:N:abs"``, or the folder of another embedding, whose encoder is used as it is.
     out : path
         New folder, or that of an unfinished run of this very call, which is resumed.

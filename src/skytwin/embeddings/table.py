@@ -21,6 +21,7 @@ from skytwin.artefact import Manifest, Parent
 from skytwin.embeddings.vectors import Statistics, Vectors, measure
 from skytwin.errors import Mismatch, UsageError, unknown
 from skytwin.images import arrow
+from skytwin.images.compare import require_same_scale
 from skytwin.images.cutouts import Cutouts
 from skytwin.images.rows import RowIndex
 
@@ -240,23 +241,29 @@ def read_statistics(folder: Path) -> Statistics:
 
 
 def require_comparable(one: Embeddings, other: Embeddings) -> None:
-    """Refuse to compare vectors that different encoders made, or from different bands.
+    """Refuse to compare vectors of different encoders, bands or pixel scales.
 
     Raises
     ------
     Mismatch
         What differs is named.
     """
+    what = str(other.folder or "the other embedding")
     if one.dim != other.dim:
-        raise Mismatch(f"vectors of {other.dim} numbers; expected {one.dim}: embed both alike")
-    if one.encoder_fingerprint != other.encoder_fingerprint:
         raise Mismatch(
-            f"made by another encoder or with other settings ({other.encoder_name}; expected "
-            f"{one.encoder_name}, fingerprint {str(one.encoder_fingerprint)[:12]}): embed both "
-            "with the same --encoder, --crop, --bands, --stretch, --size and --orbit"
+            f"{what} has vectors of {other.dim} numbers; expected {one.dim}: embed both alike"
         )
     if one.bands and other.bands and one.bands != other.bands:
-        raise Mismatch(f"bands {', '.join(other.bands)}; expected {', '.join(one.bands)}")
+        raise Mismatch(
+            f"{what} has bands {', '.join(other.bands)}; expected {', '.join(one.bands)}"
+        )
+    require_same_scale(other.pixel_scale, one.pixel_scale, what)
+    if one.encoder_fingerprint != other.encoder_fingerprint:
+        raise Mismatch(
+            f"{what} was made by another encoder or with other settings ({other.encoder_name}; "
+            f"expected {one.encoder_name}, fingerprint {str(one.encoder_fingerprint)[:12]}): "
+            "embed both with the same --encoder, --crop, --bands, --stretch, --size and --orbit"
+        )
 
 
 def _array_fingerprint(embeddings: Embeddings) -> str:

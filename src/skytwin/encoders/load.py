@@ -64,7 +64,7 @@ def open_encoder(
     Parameters
     ----------
     spec : str
-        ``"timm:NAME"`` or ``"timm:hf_hub:ORG/NAME"``, a pretrained network; ``"pca:N"`` or
+        ``"timm:NAME"`` or ``"hf_hub:ORG/NAME"``, a pretrained network; ``"pca:N"`` or
         ``"pca:N:abs"``, principal components fitted on these cutouts.
     cutouts_like : PixelSource
         The cutouts: their bands, pixel scale, dtype and frame shape the preparation.
@@ -103,11 +103,13 @@ def open_encoder(
     Unreachable
         No weights given, and none could be fetched.
     """
+    if spec.startswith(("hf_hub:", "hf-hub:")):
+        spec = f"timm:{spec}"
     if not spec.startswith(("timm:", "pca:")):
         raise unknown(
             "encoder",
             spec,
-            ["timm:NAME", "timm:hf_hub:ORG/NAME", "pca:N"],
+            ["timm:NAME", "hf_hub:ORG/NAME", "pca:N"],
             "or give the folder of an embedding to use its encoder",
         )
     check_orbit(orbit)
