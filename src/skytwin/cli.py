@@ -178,9 +178,7 @@ def embed(
     out: Out,
     encoder: Annotated[
         str | None,
-        typer.Option(
-            "--encoder", help="timm:NAME, hf_hub:ORG/NAME, pca:N, or another embedding."
-        ),
+        typer.Option("--encoder", help="timm:NAME, hf_hub:ORG/NAME, pca:N, or another embedding."),
     ] = None,
     preset: Annotated[
         str | None, typer.Option("--preset", help="Settings of a published method: ulisse.")

@@ -6,12 +6,12 @@ import contextlib
 import errno
 import hashlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-from skytwin.errors import DataError, UsageError
+from skytwin.errors import DataError, OutputExists, UsageError, unknown
 
-__all__ = ["disk_errors", "hash_file", "sync", "write_atomically"]
+__all__ = ["disk_errors", "hash_file", "require_new", "sync", "write_atomically"]
 
 
 def hash_file(path: Path) -> str:
@@ -38,6 +38,26 @@ def write_atomically(path: Path, write: bytes | Callable[[Path], object]) -> Non
         temporary.unlink(missing_ok=True)
         raise
     sync(path.parent)
+
+
+def require_new(path: Path, endings: Sequence[str] = ()) -> None:
+    """Refuse a file that could not be written, before the work that fills it.
+
+    Raises
+    ------
+    UnknownName
+        The name ends in none of ``endings``, where any are given.
+    OutputExists
+        Something is there already.
+    UsageError
+        Its folder is not there.
+    """
+    if endings and path.suffix.lower() not in endings:
+        raise unknown("format", path.suffix or path.name, endings)
+    if path.exists():
+        raise OutputExists(f"{str(path)!r} exists; choose another name or remove it")
+    if not path.parent.is_dir():
+        raise UsageError(f"no folder {str(path.parent)!r} to write {path.name} in; make it first")
 
 
 def sync(path: Path) -> None:

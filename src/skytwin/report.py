@@ -16,8 +16,8 @@ from skytwin.answers.purity import Carried, Composition, PurityCurve, Threshold
 from skytwin.answers.search import Matches
 from skytwin.artefact import Manifest, Parent
 from skytwin.embeddings.table import Embeddings
-from skytwin.errors import OutputExists, UsageError, unknown
-from skytwin.files import write_atomically
+from skytwin.errors import UsageError, unknown
+from skytwin.files import require_new, write_atomically
 from skytwin.images.cutouts import REJECTED, Cutouts
 from skytwin.run import require_free, result_folder
 
@@ -249,7 +249,7 @@ def _carried(carried: Carried) -> list[str]:
 def check_targets(out: Path | None, save: list[Path]) -> None:
     """Refuse what could not be written before anything is searched or written."""
     for path in save:
-        _check_free(path)
+        require_new(path, (*FORMATS, *PICTURES))
     if out is not None:
         require_free(out)
 
@@ -315,7 +315,7 @@ def save_sheet(folder: Path, path: Path, display: str | None) -> None:
 
     if path.suffix.lower() != ".png":
         raise unknown("picture format", path.suffix, [".png"])
-    _check_free(path)
+    require_new(path)
     sheet = contact_sheet_png(Cutouts(folder), parse_display(display) if display else None)
     write_atomically(path, sheet)
 
@@ -383,12 +383,3 @@ def _picture(drawn: Any, path: Path, meta: Mapping[str, str]) -> None:
     from skytwin.answers import figures
 
     figures.save(drawn, path, meta)
-
-
-def _check_free(path: Path) -> None:
-    if path.suffix.lower() not in (*PICTURES, *FORMATS):
-        raise unknown("format", path.suffix or path.name, (*FORMATS, *PICTURES))
-    if path.exists():
-        raise OutputExists(f"{str(path)!r} exists; choose another name or remove it")
-    if not path.parent.is_dir():
-        raise UsageError(f"no folder {str(path.parent)!r} to write {path.name} in")

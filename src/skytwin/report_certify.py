@@ -10,10 +10,10 @@ from skytwin.answers.certify_sheet import plan_sheet
 from skytwin.answers.export import write_table
 from skytwin.artefact import Manifest, Parent
 from skytwin.embeddings.table import Embeddings
-from skytwin.errors import OutputExists, UsageError, unknown
-from skytwin.files import write_atomically
+from skytwin.errors import UsageError
+from skytwin.files import require_new, write_atomically
 from skytwin.images.cutouts import Cutouts
-from skytwin.run import result_folder
+from skytwin.run import require_free, result_folder
 
 __all__ = ["check_targets", "save_certificate", "save_plan"]
 
@@ -28,17 +28,11 @@ def check_targets(out: Path | None, to_label: Path | None, sheet: Path | None) -
     UnknownName
         A file's ending is not that of its kind.
     """
-    if out is not None and out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise OutputExists(f"{str(out)!r} exists and is not empty; choose another --out")
+    if out is not None:
+        require_free(out)
     for path, ending in ((to_label, ".csv"), (sheet, ".png")):
-        if path is None:
-            continue
-        if path.suffix.lower() != ending:
-            raise unknown("format", path.suffix or path.name, [ending])
-        if path.exists():
-            raise OutputExists(f"{str(path)!r} exists; choose another name or remove it")
-        if not path.parent.is_dir():
-            raise UsageError(f"no folder {str(path.parent)!r} to write {path.name} in")
+        if path is not None:
+            require_new(path, [ending])
 
 
 def save_plan(

@@ -17,8 +17,8 @@ import pyarrow.parquet as pq
 from skytwin.answers.export_fits import fits_bytes
 from skytwin.answers.export_text import csv_bytes, ecsv_bytes
 from skytwin.answers.export_votable import votable_bytes
-from skytwin.errors import DataError, OutputExists, UsageError, unknown
-from skytwin.files import write_atomically
+from skytwin.errors import DataError, UsageError, unknown
+from skytwin.files import require_new, write_atomically
 
 __all__ = ["FORMATS", "write_new", "write_table"]
 
@@ -72,10 +72,8 @@ def write_new(path: Path, content: Callable[[], bytes], *, overwrite: bool = Fal
         Replace a file that is there.
     """
     where = repr(str(path))
-    if path.exists() and not (overwrite and path.is_file()):
-        raise OutputExists(f"{where} exists; choose another name or remove it")
-    if not path.parent.is_dir():
-        raise UsageError(f"no folder {str(path.parent)!r} to write {path.name} in; make it first")
+    if not (overwrite and path.is_file()):
+        require_new(path)
     made = content()
     try:
         write_atomically(path, made)
