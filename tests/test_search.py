@@ -208,9 +208,7 @@ def test_embeddings_of_another_encoder_are_refused(survey: Embeddings, tmp_path:
         skytwin.search(survey, f"{other.folder}:obj0003")
 
 
-def test_embeddings_of_another_pixel_scale_are_refused(
-    survey: Embeddings, tmp_path: Path
-) -> None:
+def test_embeddings_of_another_pixel_scale_are_refused(survey: Embeddings, tmp_path: Path) -> None:
     # The encoder of one survey would encode the images of the other without complaint.
     images = [raw(blob(i), bands=("r",), pixel_scale=1.5) for i in range(8)]
     cutouts = ingest_source(MemorySource(images), tmp_path / "coarse", quiet=True)
