@@ -20,8 +20,10 @@ import faiss
 import numpy as np
 from sklearn.neighbors import NearestNeighbors
 
-from skytwin.embeddings.metric import METRICS, scorer
+from skytwin.embeddings.metric import METRICS, Metric, scorer
 from skytwin.embeddings.neighbours import nearest
+from skytwin.embeddings.ranker import Combined
+from skytwin.embeddings.sample import draw
 from skytwin.embeddings.vectors import Vectors, measure
 
 ROWS, DIM, K, ROUNDS = 100_000, 1280, 25, 15
@@ -46,6 +48,16 @@ def main() -> int:
             np.save(Path(folder) / names[-1], part)
         vectors = Vectors.open(Path(folder), names)
         stats = measure(vectors)
+        sample = draw(vectors, stats)
+
+        def one(metric: Metric, references: np.ndarray) -> Combined:
+            return Combined(
+                score=scorer(metric, references, stats, sample),
+                combine="mean",
+                weights=np.ones(len(references)),
+                negative_weights=np.empty(0),
+            )
+
         tree = NearestNeighbors(n_neighbors=K, algorithm="brute").fit(x)
         flat = faiss.IndexFlatL2(DIM)
         flat.add(x)
@@ -57,11 +69,9 @@ def main() -> int:
             ],
         }
         for metric in METRICS:
-            rows[f"skytwin, {metric}"] = lambda m=metric: nearest(
-                vectors, scorer(m, query, stats), K
-            )
+            rows[f"skytwin, {metric}"] = lambda m=metric: nearest(vectors, one(m, query), K)
         rows["skytwin, standardized, 5 references"] = lambda: nearest(
-            vectors, scorer("standardized", x[:5], stats), K
+            vectors, one("standardized", x[:5]), K
         )
         times: dict[str, list[float]] = {name: [] for name in rows}
         for _ in range(ROUNDS + 1):
@@ -71,7 +81,7 @@ def main() -> int:
                 times[name].append(1e3 * (time.perf_counter() - start))
         truth = ((x.astype(np.float64) - query.astype(np.float64)) ** 2).sum(1)
         order = np.lexsort((np.arange(ROWS), truth))[:K]
-        same = (nearest(vectors, scorer("euclidean", query, stats), K).rows == order).all()
+        same = (nearest(vectors, one("euclidean", query), K).rows == order).all()
     medians = {name: statistics.median(values[1:]) for name, values in times.items()}
     reference = medians["scikit-learn NearestNeighbors, euclidean"]
     versions = {n: importlib.metadata.version(n) for n in ("numpy", "scikit-learn", "faiss-cpu")}

@@ -7,6 +7,22 @@ from typing import Annotated
 
 import typer
 
+from skytwin.cli_options import (
+    CombineName,
+    CutoutsAt,
+    Emb,
+    Emphasis,
+    Like,
+    MatchArcsec,
+    MetricName,
+    SameArcsec,
+    Unlike,
+    Weights,
+    numbers,
+)
+from skytwin.embeddings.metric import DEFAULT_METRIC
+from skytwin.embeddings.ranker import DEFAULT_COMBINE
+
 __all__ = ["app"]
 
 app = typer.Typer(
@@ -25,21 +41,17 @@ ToLabel = Annotated[
 Sheet = Annotated[
     Path | None, typer.Option("--sheet", help="Also a picture of the objects to label (.png).")
 ]
-CutoutsAt = Annotated[
-    Path | None, typer.Option("--cutouts", help="Where the cutouts are, if they were moved.")
-]
 IdColumn = Annotated[str | None, typer.Option("--id-column", help="Column of identifiers.")]
 LabelColumn = Annotated[str | None, typer.Option("--label-column", help="Column of answers.")]
 
 
 @app.command()
 def plan(
-    embedding: Annotated[Path, typer.Argument(help="Folder that `skytwin embed` wrote.")],
-    like: Annotated[
-        list[str],
-        typer.Option("--like", help="Reference, as in `skytwin search`. Repeatable."),
-    ],
+    embedding: Emb,
+    like: Like,
     out: NewPlan,
+    unlike: Unlike = None,
+    emphasis: Emphasis = None,
     purity: Annotated[float, typer.Option("--purity", help="What the list must have.")] = 0.9,
     confidence: Annotated[
         float, typer.Option("--confidence", help="Probability that it has it.")
@@ -56,18 +68,11 @@ def plan(
         float, typer.Option("--group-arcsec", help="Nearer than this on the sky: one object.")
     ] = 2.0,
     seed: Annotated[int, typer.Option("--seed", help="Of the draw and the blind order.")] = 0,
-    metric: Annotated[
-        str, typer.Option("--metric", help="standardized, euclidean or cosine.")
-    ] = "standardized",
-    combine: Annotated[
-        str, typer.Option("--combine", help="Distance to several references: mean or min.")
-    ] = "mean",
-    match_arcsec: Annotated[
-        float, typer.Option("--match-arcsec", help="How far from RA,DEC its object may lie.")
-    ] = 3.0,
-    weights: Annotated[
-        Path | None, typer.Option("--weights", help="Weights as .safetensors.")
-    ] = None,
+    metric: MetricName = DEFAULT_METRIC,
+    combine: CombineName = DEFAULT_COMBINE,
+    same_arcsec: SameArcsec = 2.0,
+    match_arcsec: MatchArcsec = 3.0,
+    weights: Weights = None,
     to_label: ToLabel = None,
     sheet: Sheet = None,
     cutouts: CutoutsAt = None,
@@ -83,9 +88,13 @@ def plan(
     ranking = search(
         opened,
         like,
+        unlike=unlike or (),
+        emphasis=numbers(emphasis, "--emphasis"),
         k=len(opened),
         metric=metric,
         combine=combine,
+        seed=seed,
+        same_arcsec=same_arcsec,
         match_arcsec=match_arcsec,
         weights=weights,
     )

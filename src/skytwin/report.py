@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from skytwin.answers.export import FORMATS, write_table
 from skytwin.answers.purity import Carried, Composition, PurityCurve, Threshold
+from skytwin.answers.ranking import how_named
 from skytwin.answers.search import Matches
 from skytwin.artefact import Manifest, Parent
 from skytwin.embeddings.table import Embeddings
@@ -186,7 +187,7 @@ def describe_purity(found: PurityFindings) -> str:
     curve = found.curve
     level = f"{curve.base.level:.0%}"
     lines = [
-        f"purity for {' or '.join(curve.positive)}, {curve.settings['metric']} distance, "
+        f"purity for {' or '.join(curve.positive)}, {how_named(curve.settings)}, "
         f"{len(curve.references)} reference(s); intervals are Jeffreys {level}",
         f"  base rate       {curve.base}"
         + (f"; {curve.unlabelled} object(s) without label not counted" if curve.unlabelled else ""),

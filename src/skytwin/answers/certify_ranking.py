@@ -8,10 +8,8 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
-from scipy.spatial import cKDTree
 
+from skytwin.answers.groups import first_rows, sky_groups
 from skytwin.answers.search import Matches
 from skytwin.artefact import Parent
 from skytwin.errors import DataError, UsageError
@@ -87,7 +85,9 @@ def ranked_objects(ranking: Matches | Sequence[str], group_arcsec: float) -> Ran
         objects=objects.add_column(0, "row", pa.array(kept)),
         settings={
             **ranking.settings,
-            "references": [f"{r.kind}: {r.name}" for r in ranking.references],
+            "references": [
+                f"{'negative ' * r.negative}{r.kind}: {r.name}" for r in ranking.references
+            ],
             "entries_of_one_object": len(ranking) - len(kept),
         },
         parents={"embeddings": embeddings.as_parent()},
@@ -104,16 +104,4 @@ def first_of_each(positions: np.ndarray, group_arcsec: float) -> np.ndarray:
     group_arcsec : float
         Entries nearer than this are linked.
     """
-    known = np.flatnonzero(np.isfinite(positions).all(axis=1))
-    ra, dec = np.radians(positions[known]).T
-    points = np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)], axis=1)
-    chord = 2 * np.sin(np.radians(group_arcsec / 3600) / 2)
-    pairs = cKDTree(points).query_pairs(chord, output_type="ndarray") if len(known) else None
-    first = np.ones(len(positions), dtype=bool)
-    if pairs is not None and len(pairs):
-        ones = np.ones(len(pairs), dtype=bool)
-        links = coo_array((ones, (pairs[:, 0], pairs[:, 1])), shape=(len(known), len(known)))
-        _, group = connected_components(links, directed=False)
-        first[known] = False
-        first[known[np.unique(group, return_index=True)[1]]] = True
-    return np.flatnonzero(first)
+    return first_rows(sky_groups(positions, group_arcsec, len(positions)))

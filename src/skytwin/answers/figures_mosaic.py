@@ -196,7 +196,8 @@ def _reference_tile(
         picture = look.of_flux(reference.image[None], bands, reference.bottom_up)[0]
     else:
         picture = own.get(reference.id or "")
-    return _Tile(picture=picture, left=shorten(Path(reference.name).name, 12))
+    name = Path(reference.name).name
+    return _Tile(picture=picture, left=shorten(f"not {name}" if reference.negative else name, 12))
 
 
 def _is_own(reference: Reference, cutouts: Cutouts) -> bool:

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure, SubFigure
 
 from skytwin.answers.export import write_new
 from skytwin.answers.purity import PurityCurve
+from skytwin.answers.ranking import how_named
 from skytwin.answers.search import Matches
 from skytwin.errors import unknown
 
@@ -122,9 +123,9 @@ def shorten(text: str, length: int) -> str:
 
 def distance_label(found: Matches | PurityCurve) -> str:
     """What the distances are."""
-    settings, references = found.settings, len(found.references)
-    over = f", {settings['combine']} over {references} references" if references > 1 else ""
-    return f"{settings['metric']} distance{over}"
+    references = len(found.references)
+    over = f" over {references} references" if references > 1 else ""
+    return how_named(found.settings) + over
 
 
 def save(

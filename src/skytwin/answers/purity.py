@@ -11,11 +11,17 @@ import numpy as np
 import pyarrow as pa
 
 from skytwin.answers.intervals import Proportion, jeffreys
-from skytwin.answers.query import Like, Reference, resolve, same_object
-from skytwin.answers.search import DEFAULT_METRIC
+from skytwin.answers.query import Like, Reference, resolve
+from skytwin.answers.ranking import (
+    How,
+    eligible,
+    make_ranker,
+    named,
+)
 from skytwin.answers.where import positive_rows
-from skytwin.embeddings.metric import check_metric, scorer
-from skytwin.embeddings.neighbours import Neighbours, check_combine, rank_all
+from skytwin.embeddings.metric import DEFAULT_METRIC
+from skytwin.embeddings.neighbours import Neighbours, rank_all
+from skytwin.embeddings.ranker import DEFAULT_COMBINE, Ranker
 from skytwin.embeddings.table import Embeddings, require_comparable
 from skytwin.errors import DataError, UsageError
 from skytwin.images import arrow
@@ -137,6 +143,8 @@ class PurityCurve:
         What was asked.
     ranked : Neighbours
         Every object but the references, in order of distance.
+    ranker : Ranker
+        Gives any vector its distance as it was given here.
     """
 
     distance: np.ndarray
@@ -152,6 +160,7 @@ class PurityCurve:
     positive: tuple[str, ...]
     settings: dict[str, Any]
     ranked: Neighbours
+    ranker: Ranker
 
     def __len__(self) -> int:
         return len(self.distance)
@@ -201,7 +210,7 @@ class PurityCurve:
             "skytwin": "purity",
             "embedding": self.embeddings.as_parent().fingerprint,
             "encoder": self.embeddings.encoder_name,
-            "references": ", ".join(reference.name for reference in self.references),
+            "references": named(self.references),
             "positive": " or ".join(self.positive),
             "base_rate": str(self.base),
             **{name: str(value) for name, value in self.settings.items() if value is not None},
@@ -215,8 +224,8 @@ class PurityCurve:
 
     def at_distance(self, distance: float) -> Threshold:
         """What lies within a distance."""
-        if not distance >= 0:
-            raise UsageError(f"radius {distance}; expected a distance of 0 or more")
+        if np.isnan(distance):
+            raise UsageError(f"radius {distance}; expected a distance")
         last = int(np.searchsorted(self.distance, distance, side="right")) - 1
         if last < 0:
             none = Proportion.of(0, 0, self.base.level)
@@ -258,7 +267,8 @@ class PurityCurve:
             The other set was made by another encoder, or from other bands or pixel scale.
         """
         require_comparable(self.embeddings, other)
-        ranked = _ranked(other, self.references, self.settings, self.embeddings)
+        keep, _ = eligible(other, self.references, same_arcsec=self.settings["same_arcsec"])
+        ranked = rank_all(other.vectors, self.ranker, keep=keep)
         chosen = ranked.rows[ranked.distance <= threshold.distance]
         hits, known = np.zeros((2, len(other)), dtype=bool)
         try:
@@ -311,12 +321,15 @@ def purity(
     like: Like | Sequence[Like],
     positive: str | Sequence[str],
     *,
+    unlike: Like | Sequence[Like] = (),
+    emphasis: Sequence[float] | None = None,
     metric: str = DEFAULT_METRIC,
-    combine: str = "mean",
+    combine: str = DEFAULT_COMBINE,
     same_arcsec: float = 2.0,
     match_arcsec: float = 3.0,
     level: float = 0.95,
     weights: str | Path | None = None,
+    seed: int = 0,
 ) -> PurityCurve:
     """Measure purity against distance on labelled objects (Doorenbos et al. 2022, section 4).
 
@@ -328,7 +341,7 @@ def purity(
         As in `skytwin.search`. They, and objects at their places on the sky, are in no number.
     positive : str or sequence of str
         ``"column=value"`` or an SQL condition; several are joined by or.
-    metric, combine, same_arcsec, match_arcsec, weights
+    unlike, emphasis, metric, combine, same_arcsec, match_arcsec, weights, seed
         As in `skytwin.search`.
     level : float
         Coverage of the intervals.
@@ -345,14 +358,19 @@ def purity(
     conditions = (positive,) if isinstance(positive, str) else tuple(positive)
     if not conditions:
         raise UsageError("no positive class; give at least one column=value")
-    references = resolve(embeddings, like, match_arcsec=match_arcsec, weights=weights)
-    settings = {
-        "metric": check_metric(metric),
-        "combine": check_combine(combine),
-        "same_arcsec": same_arcsec,
-    }
+    how = How.of(metric=metric, combine=combine, seed=seed, same_arcsec=same_arcsec)
+    references = resolve(
+        embeddings,
+        like,
+        unlike=unlike,
+        emphasis=emphasis,
+        match_arcsec=match_arcsec,
+        weights=weights,
+    )
+    ranker = make_ranker(embeddings, references, how)
     hits, known = positive_rows(embeddings.catalog, conditions)
-    ranked = _ranked(embeddings, references, settings, embeddings)
+    keep, _ = eligible(embeddings, references, same_arcsec=same_arcsec)
+    ranked = rank_all(embeddings.vectors, ranker, keep=keep)
     counted = known[ranked.rows]
     what = " or ".join(conditions)
     if not counted.any():
@@ -378,19 +396,7 @@ def purity(
         embeddings=embeddings,
         references=references,
         positive=conditions,
-        settings=settings,
+        settings=how.recorded(references),
         ranked=ranked,
+        ranker=ranker,
     )
-
-
-def _ranked(
-    embeddings: Embeddings,
-    references: tuple[Reference, ...],
-    settings: dict[str, Any],
-    scaled_as: Embeddings,
-) -> Neighbours:
-    """All objects but the references by distance, features scaled as in ``scaled_as``."""
-    keep = ~same_object(embeddings, references, settings["same_arcsec"])
-    vectors = np.stack([reference.vector for reference in references])
-    score = scorer(settings["metric"], vectors, scaled_as.statistics)
-    return rank_all(embeddings.vectors, score, combine=settings["combine"], keep=keep)

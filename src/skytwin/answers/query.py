@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, TypeAlias
 
 import erfa
 import numpy as np
 
+from skytwin.embeddings.ranker import check_emphasis
 from skytwin.embeddings.table import ENCODER, Embeddings, require_comparable
 from skytwin.encoders.load import load_saved
 from skytwin.errors import BadImage, DataError, Mismatch, UsageError, unknown
@@ -43,6 +44,10 @@ class Reference:
         The flux of an image file, framed as the embedding's images are.
     bottom_up : bool
         Row 0 of that image is its lowest, as in FITS.
+    negative : bool
+        The search turns away from it.
+    weight : float
+        Its emphasis among the positive, or the negative, references.
     """
 
     name: str
@@ -53,12 +58,16 @@ class Reference:
     dec: float | None = None
     image: np.ndarray | None = None
     bottom_up: bool = False
+    negative: bool = False
+    weight: float = 1.0
 
 
 def resolve(
     embeddings: Embeddings,
     like: Like | Sequence[Like],
     *,
+    unlike: Like | Sequence[Like] = (),
+    emphasis: Sequence[float] | None = None,
     match_arcsec: float = 3.0,
     weights: str | Path | None = None,
 ) -> tuple[Reference, ...]:
@@ -72,27 +81,53 @@ def resolve(
         An id; ``(ra, dec)`` or ``"RA,DEC"`` in degrees (the nearest object); an image file
         (encoded as the set was); ``"OTHER_EMBEDDING:ID"``; a vector of D numbers. Text is
         tried in this order: id, file, position, other embedding.
+    unlike : none, one or several of the same
+        Negative references: what the search turns away from.
+    emphasis : sequence of float, optional
+        Weights of the positive references, 1 each by default.
     match_arcsec : float
         How far from a position its object may lie.
     weights : path, optional
         The encoder's weights, if they are no longer where they were.
+
+    Returns
+    -------
+    tuple of Reference
+        The positive ones first.
 
     Raises
     ------
     UnknownName
         No such id.
     UsageError
-        No object at that position; the text is none of these.
+        No object at that position; the text is none of these; an object is positive and negative.
     Mismatch
         An image or embedding of other bands, scale, stretch or encoder.
     """
-    if isinstance(like, (str, Path)) or _is_position(like) or _is_vector(like):
-        given: Sequence[Like] = [like]  # type: ignore[list-item]
-    else:
-        given = list(like)  # type: ignore[arg-type]
-    if not given:
+    ahead = _several(like)
+    if not ahead:
         raise UsageError("no reference; give at least one id, position, image or vector")
-    return tuple(_resolve_one(embeddings, one, match_arcsec, weights) for one in given)
+    found = [_resolve_one(embeddings, one, match_arcsec, weights) for one in ahead]
+    emphases = check_emphasis(emphasis, len(found))
+    positives = [replace(r, weight=float(w)) for r, w in zip(found, emphases, strict=True)]
+    negatives = [
+        replace(_resolve_one(embeddings, one, match_arcsec, weights), negative=True)
+        for one in _several(unlike)
+    ]
+    _refuse_both(positives, negatives)
+    return (*positives, *negatives)
+
+
+def _several(like: Like | Sequence[Like]) -> list[Like]:
+    if isinstance(like, (str, Path)) or _is_position(like) or _is_vector(like):
+        return [like]  # type: ignore[list-item]
+    return list(like)
+
+
+def _refuse_both(positives: Sequence[Reference], negatives: Sequence[Reference]) -> None:
+    both = {r.name for r in positives if r.id} & {r.name for r in negatives if r.id}
+    if both:
+        raise UsageError(f"{min(both)!r} is given as a positive and as a negative reference")
 
 
 def same_object(

@@ -11,25 +11,24 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
-from skytwin.answers.query import Like, Reference, resolve, same_object
-from skytwin.answers.where import matching_rows
-from skytwin.embeddings.metric import Metric, check_metric, scorer
-from skytwin.embeddings.neighbours import (
-    Neighbours,
-    check_combine,
-    nearest,
-    within,
+from skytwin.answers.query import Like, Reference, resolve
+from skytwin.answers.ranking import (
+    How,
+    eligible,
+    how_named,
+    make_ranker,
+    named,
 )
+from skytwin.embeddings.metric import DEFAULT_METRIC
+from skytwin.embeddings.neighbours import Neighbours, nearest, within
+from skytwin.embeddings.ranker import DEFAULT_COMBINE, Ranker
 from skytwin.embeddings.table import Embeddings
-from skytwin.errors import DataError, UsageError
 from skytwin.images import arrow
 
 if TYPE_CHECKING:
     from astropy.table import Table
 
-__all__ = ["DEFAULT_METRIC", "Matches", "search"]
-
-DEFAULT_METRIC: Metric = "standardized"
+__all__ = ["Matches", "search"]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -41,16 +40,18 @@ class Matches:
     embeddings : Embeddings
         What was searched.
     references : tuple of Reference
-        What it was searched for.
+        What it was searched for, the positive ones first.
     rows : ndarray, shape (k,), int64
         Row numbers in the embedding.
     distance : ndarray, shape (k,), float64
     reference : ndarray, shape (k,), int64
-        Index of the reference that is nearest to each match.
+        Index of the positive reference that drew each match in: the nearest by the metric.
     settings : dict
         Metric, combination, k or radius, filter and exclusions, as recorded in manifests.
     excluded : int
         Rows left out as the references themselves or at their places on the sky.
+    ranker : Ranker
+        Gives any vector its distance as it was given here.
     """
 
     embeddings: Embeddings
@@ -60,6 +61,7 @@ class Matches:
     reference: np.ndarray
     settings: dict[str, Any]
     excluded: int
+    ranker: Ranker
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -89,12 +91,12 @@ class Matches:
                 arrow.field(
                     "distance",
                     pa.float64(),
-                    description=f"{self.settings['metric']} distance to the references",
+                    description=f"{how_named(self.settings)} to the references",
                 ),
                 self.distance,
             ),
             (
-                arrow.field("reference", pa.string(), description="the nearest reference"),
+                arrow.field("reference", pa.string(), description="the reference that drew it in"),
                 [names[i] for i in self.reference],
             ),
         ]
@@ -127,7 +129,7 @@ class Matches:
             "skytwin": "matches",
             "embedding": parent.fingerprint,
             "encoder": self.embeddings.encoder_name,
-            "references": ", ".join(reference.name for reference in self.references),
+            "references": named(self.references),
             **{name: str(value) for name, value in self.settings.items() if value is not None},
         }
 
@@ -143,24 +145,28 @@ class Matches:
         return str(matches_html(self))
 
     def __repr__(self) -> str:
-        names = ", ".join(reference.name for reference in self.references)
         reach = f" to {self.distance[-1]:.4g}" if len(self) else ""
-        return f"Matches({len(self)} like {names}, {self.settings['metric']} distance{reach})"
+        return (
+            f"Matches({len(self)} like {named(self.references)}, {how_named(self.settings)}{reach})"
+        )
 
 
 def search(
     embeddings: Embeddings,
     like: Like | Sequence[Like],
     *,
+    unlike: Like | Sequence[Like] = (),
+    emphasis: Sequence[float] | None = None,
     k: int = 25,
     radius: float | None = None,
     metric: str = DEFAULT_METRIC,
-    combine: str = "mean",
+    combine: str = DEFAULT_COMBINE,
     where: str | None = None,
     include_self: bool = False,
     same_arcsec: float = 2.0,
     match_arcsec: float = 3.0,
     weights: str | Path | None = None,
+    seed: int = 0,
 ) -> Matches:
     """Find the objects most like some references, exactly.
 
@@ -170,13 +176,18 @@ def search(
         What to search.
     like : one or several of id, (ra, dec), image path, "EMBEDDING:ID", vector
         See `resolve`.
+    unlike : none, one or several of the same
+        Negative references.
+    emphasis : sequence of float, optional
+        Weights of the positive references.
     k : int
         How many matches.
     radius : float, optional
         All matches within this distance, instead of ``k``.
-    metric : {"standardized", "euclidean", "cosine"}
-    combine : {"mean", "min"}
-        How distances to several references become one.
+    metric : {"standardized", "euclidean", "cosine", "whitened", "csls"}
+        See `skytwin.embeddings.metric`.
+    combine : {"mean", "min", "fusion", "logistic", "lda"}
+        How several references become one distance; see `skytwin.embeddings.ranker`.
     where : str, optional
         SQL condition on the catalogue.
     include_self : bool
@@ -187,6 +198,8 @@ def search(
         How far from a position given as reference its object may lie.
     weights : path, optional
         The encoder's weights file, for an image as reference.
+    seed : int
+        Of the random background that learned combinations and some metrics take.
 
     Returns
     -------
@@ -197,15 +210,28 @@ def search(
     UsageError, Mismatch
         See `resolve`; the condition leaves nothing to search.
     """
-    checked, over = check_metric(metric), check_combine(combine)
-    references = resolve(embeddings, like, match_arcsec=match_arcsec, weights=weights)
-    keep, excluded = _kept(embeddings, references, where, include_self, same_arcsec)
-    score = scorer(checked, np.stack([r.vector for r in references]), embeddings.statistics)
+    how = How.of(metric=metric, combine=combine, seed=seed, same_arcsec=same_arcsec)
+    references = resolve(
+        embeddings,
+        like,
+        unlike=unlike,
+        emphasis=emphasis,
+        match_arcsec=match_arcsec,
+        weights=weights,
+    )
+    keep, excluded = eligible(
+        embeddings,
+        references,
+        same_arcsec=same_arcsec,
+        where=where,
+        include_self=include_self,
+    )
+    ranker = make_ranker(embeddings, references, how)
     found: Neighbours
     if radius is None:
-        found = nearest(embeddings.vectors, score, k, combine=over, keep=keep)
+        found = nearest(embeddings.vectors, ranker, k, keep=keep)
     else:
-        found = within(embeddings.vectors, score, radius, combine=over, keep=keep)
+        found = within(embeddings.vectors, ranker, radius, keep=keep)
     return Matches(
         embeddings=embeddings,
         references=references,
@@ -213,37 +239,12 @@ def search(
         distance=found.distance,
         reference=found.reference,
         excluded=excluded,
+        ranker=ranker,
         settings={
-            "metric": checked,
-            "combine": over if len(references) > 1 else None,
+            **how.recorded(references),
             "k": k if radius is None else None,
             "radius": radius,
             "where": where,
             "include_self": include_self,
-            "same_arcsec": same_arcsec,
         },
     )
-
-
-def _kept(
-    embeddings: Embeddings,
-    references: Sequence[Reference],
-    where: str | None,
-    include_self: bool,
-    same_arcsec: float,
-) -> tuple[np.ndarray | None, int]:
-    """Rows that may be returned (None: all), and how many the references took away."""
-    if not same_arcsec >= 0:
-        raise UsageError(f"same-arcsec {same_arcsec}; expected 0 or more")
-    keep = np.ones(len(embeddings), dtype=bool)
-    if where is not None:
-        keep = matching_rows(embeddings.catalog, where)
-        if not keep.any():
-            raise DataError(f"no object fulfils {where!r}; loosen the condition")
-    same = np.zeros(len(embeddings), dtype=bool)
-    if not include_self:
-        same = same_object(embeddings, references, same_arcsec) & keep
-        keep &= ~same
-        if not keep.any():
-            raise DataError("nothing is left to search beside the references themselves")
-    return (None if keep.all() else keep), int(same.sum())

@@ -1,12 +1,15 @@
-"""Distances between vectors: euclidean, cosine, standardized.
+"""Distances between vectors: euclidean, cosine, standardized, whitened, csls.
 
 ``standardized`` is the cosine distance after every feature is brought to zero mean and unit
-standard deviation over the whole set: the metric that did best on Galaxy Zoo.
+standard deviation over the whole set: the metric that did best on Galaxy Zoo. ``whitened`` is
+the cosine distance between the leading principal components, each brought to unit deviation.
+``csls`` corrects the standardized distance for hubs, objects that are near to everything
+(Conneau et al. 2018, eq. 4), with neighbourhoods taken from a random sample.
 
-Every metric is one product of the stored vectors with a matrix of transformed references, plus
-numbers kept per row, so that a scan reads each byte once. The float32 product is bounded
+The first three are one product of the stored vectors with a matrix of transformed references,
+plus numbers kept per row, so that a scan reads each byte once. The float32 product is bounded
 (Higham 2002, eq. 3.5: ``|fl(x.w) - x.w| <= gamma_D |x| |w|``), which tells a scan which rows
-float64 has to settle.
+float64 has to settle. The last two are computed in float64 throughout.
 """
 
 from __future__ import annotations
@@ -17,13 +20,30 @@ from typing import Literal, get_args
 
 import numpy as np
 
+from skytwin.embeddings.sample import Sample
 from skytwin.embeddings.vectors import Block, Statistics
-from skytwin.errors import DataError, Mismatch, unknown
+from skytwin.errors import DataError, Mismatch, UsageError, unknown
 
-__all__ = ["METRICS", "Metric", "Rough", "Scorer", "check_metric", "scorer"]
+__all__ = [
+    "DEFAULT_METRIC",
+    "METRICS",
+    "SAMPLED",
+    "Metric",
+    "Rough",
+    "Scorer",
+    "check_metric",
+    "product",
+    "product_error",
+    "scorer",
+]
 
-Metric = Literal["euclidean", "cosine", "standardized"]
+Metric = Literal["euclidean", "cosine", "standardized", "whitened", "csls"]
 METRICS: tuple[Metric, ...] = get_args(Metric)
+DEFAULT_METRIC: Metric = "standardized"
+SAMPLED: tuple[Metric, ...] = ("whitened", "csls")
+_CSLS_NEIGHBOURS = 10
+# Two float64 products of another order differ by less.
+_SLACK = 1e-9
 
 
 def check_metric(name: str) -> Metric:
@@ -58,7 +78,12 @@ class Scorer:
     exact: Callable[[np.ndarray], np.ndarray]
 
 
-def scorer(metric: Metric, references: np.ndarray, statistics: Statistics) -> Scorer:
+def scorer(
+    metric: Metric,
+    references: np.ndarray,
+    statistics: Statistics,
+    sample: Sample | None = None,
+) -> Scorer:
     """Prepare a metric for some references.
 
     Parameters
@@ -68,6 +93,8 @@ def scorer(metric: Metric, references: np.ndarray, statistics: Statistics) -> Sc
     references : ndarray, shape (Q, D)
     statistics : Statistics
         Of the set that will be scanned; ``standardized`` takes mean and scale from it.
+    sample : Sample, optional
+        Of that set; ``whitened`` and ``csls`` need one.
     """
     references = np.asarray(references, dtype=np.float64)
     dim = references.shape[1]
@@ -82,10 +109,15 @@ def scorer(metric: Metric, references: np.ndarray, statistics: Statistics) -> Sc
         return _euclidean(references, statistics)
     if metric == "cosine":
         return _cosine(references, statistics, np.zeros(dim), np.ones(dim), 0)
-    return _cosine(references, statistics, statistics.mean, statistics.inverse_scale, 1)
+    if metric == "standardized":
+        return _cosine(references, statistics, statistics.mean, statistics.inverse_scale, 1)
+    if sample is None:
+        raise UsageError(f"metric {metric!r} needs a sample of the set; see sample.draw")
+    return _whitened(references, sample) if metric == "whitened" else _csls(references, sample)
 
 
-def _gamma(dim: int) -> float:
+def product_error(dim: int) -> float:
+    """Bound of a float32 dot product of ``dim`` terms, relative to the lengths of its factors."""
     # Two more roundings than terms: the reference to float32, and the result.
     unit = (dim + 2) * 2.0**-24
     return unit / (1 - unit)
@@ -94,11 +126,11 @@ def _gamma(dim: int) -> float:
 def _euclidean(references: np.ndarray, statistics: Statistics) -> Scorer:
     matrix = np.ascontiguousarray(references.T, dtype=np.float32)
     own = np.einsum("ij,ij->i", references, references)
-    gamma = _gamma(len(matrix))
+    gamma = product_error(len(matrix))
 
     def rough(block: Block) -> Rough:
         norms = statistics.norms[block.rows, 0][:, None]
-        square = norms + own - 2.0 * _product(block.values, matrix)
+        square = norms + own - 2.0 * product(block.values, matrix)
         slack = 2.0 * gamma * np.sqrt(norms * own) + 1e-12 * (norms + own)
         return Rough(
             lower=np.sqrt(np.maximum(square - slack, 0.0)),
@@ -124,33 +156,87 @@ def _cosine(
     matrix = np.ascontiguousarray(weights.T, dtype=np.float32)
     offset = weights @ mean
     width = np.sqrt(np.einsum("ij,ij->i", weights, weights))
-    gamma = _gamma(len(matrix))
+    gamma = product_error(len(matrix))
 
     def rough(block: Block) -> Rough:
         length = np.sqrt(statistics.norms[block.rows, which])[:, None]
         plain = np.sqrt(statistics.norms[block.rows, 0])[:, None]
         # A vector of no length has no direction: as far from all as a right angle.
         over = np.divide(1.0, length, out=np.zeros_like(length), where=length > 0)
-        distance = 1.0 - (_product(block.values, matrix) - offset) * over
+        distance = 1.0 - (product(block.values, matrix) - offset) * over
         distance[length[:, 0] == 0] = 1.0
         slack = (gamma * width) * plain * over + 1e-12
         return Rough(lower=distance - slack, upper=distance + slack)
 
     def exact(vectors: np.ndarray) -> np.ndarray:
         z = _unit((vectors.astype(np.float64) - mean) * inverse_scale)
-        # Row by row, not through BLAS: identical vectors must get identical distances.
-        # Rounding must not make a distance negative.
-        near = [np.maximum(1.0 - np.einsum("ij,j->i", z, d), 0.0) for d in direction]
-        return np.stack(near, axis=1)
+        return _cosine_distance(z, direction)
 
     return Scorer(rough=rough, exact=exact)
 
 
-def _product(values: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+def _whitened(references: np.ndarray, sample: Sample) -> Scorer:
+    direction = _unit(sample.standardized(references) @ sample.whitening)
+
+    def exact(vectors: np.ndarray) -> np.ndarray:
+        z = _unit(sample.standardized(vectors) @ sample.whitening)
+        return _without_noise(_cosine_distance(z, direction))
+
+    return Scorer(rough=_rough_from(exact), exact=exact)
+
+
+def _csls(references: np.ndarray, sample: Sample) -> Scorer:
+    direction = _unit(sample.standardized(references))
+    around = _unit(sample.standardized())
+    of_references = _nearness(direction, around)
+
+    def exact(vectors: np.ndarray) -> np.ndarray:
+        z = _unit(sample.standardized(vectors))
+        similarity = 1.0 - _cosine_distance(z, direction)
+        csls = 2.0 * similarity - of_references - _nearness(z, around)[:, None]
+        # CSLS lies between -4 and 4: so scaled, the distance is never negative.
+        return _without_noise((4.0 - csls) / 2.0)
+
+    return Scorer(rough=_rough_from(exact), exact=exact)
+
+
+def _without_noise(distance: np.ndarray) -> np.ndarray:
+    # A product through BLAS differs in its last digits with a row's place: drop those.
+    return np.asarray(np.round(distance, 12))
+
+
+def _nearness(z: np.ndarray, around: np.ndarray) -> np.ndarray:
+    """Mean cosine to the nearest of the sample, (n,); an object is not its own neighbour."""
+    cosine = z @ around.T
+    cosine[cosine > 1.0 - _SLACK] = -1.0
+    count = min(_CSLS_NEIGHBOURS, cosine.shape[1])
+    nearest: np.ndarray = np.partition(cosine, -count, axis=1)[:, -count:].mean(axis=1)
+    return nearest
+
+
+def _rough_from(exact: Callable[[np.ndarray], np.ndarray]) -> Callable[[Block], Rough]:
+    def rough(block: Block) -> Rough:
+        # In slices: a whole block in float64 and its products would not stay small.
+        parts = [block.values[i : i + 2048] for i in range(0, len(block.values), 2048)]
+        found = np.concatenate([exact(part) for part in parts])
+        return Rough(lower=found - _SLACK, upper=found + _SLACK)
+
+    return rough
+
+
+def product(values: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    """Values (n, D) times a float32 matrix (D, Q), as float64."""
     # One reference goes through the matrix-vector kernel, which reads at memory speed.
     single = matrix.shape[1] == 1
     product = (values @ matrix[:, 0])[:, None] if single else values @ matrix
     return np.asarray(product, dtype=np.float64)
+
+
+def _cosine_distance(unit: np.ndarray, direction: np.ndarray) -> np.ndarray:
+    # Row by row, not through BLAS: identical vectors must get identical distances.
+    # Rounding must not make a distance negative.
+    near = [np.maximum(1.0 - np.einsum("ij,j->i", unit, d), 0.0) for d in direction]
+    return np.stack(near, axis=1)
 
 
 def _unit(x: np.ndarray) -> np.ndarray:

@@ -2,36 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import numpy as np
 
-from skytwin.embeddings.metric import Scorer
+from skytwin.embeddings.ranker import Ranker
 from skytwin.embeddings.vectors import Vectors
-from skytwin.errors import UsageError, unknown
+from skytwin.errors import UsageError
 
-__all__ = [
-    "COMBINATIONS",
-    "Combine",
-    "Neighbours",
-    "check_combine",
-    "nearest",
-    "rank_all",
-    "within",
-]
-
-Combine = Literal["mean", "min"]
-COMBINATIONS: tuple[Combine, ...] = get_args(Combine)
-
-
-def check_combine(name: str) -> Combine:
-    """A known combination's name, or an error that lists them."""
-    for combine in COMBINATIONS:
-        if combine == name:
-            return combine
-    raise unknown("combination", name, COMBINATIONS)
+__all__ = ["Neighbours", "nearest", "rank_all", "within"]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -42,9 +21,9 @@ class Neighbours:
     ----------
     rows : ndarray, shape (k,), int64
     distance : ndarray, shape (k,), float64
-        Combined over the references.
+        To the whole query.
     reference : ndarray, shape (k,), int64
-        Which reference is the nearest to the row.
+        Which positive reference is the nearest to the row.
     """
 
     rows: np.ndarray
@@ -54,17 +33,16 @@ class Neighbours:
 
 def nearest(
     vectors: Vectors,
-    score: Scorer,
+    ranker: Ranker,
     k: int,
     *,
-    combine: Combine = "mean",
     keep: np.ndarray | None = None,
 ) -> Neighbours:
     """The ``k`` nearest rows.
 
     Equivalent to::
 
-        d = combine(score.exact(vectors), axis=1)
+        d = ranker.exact(vectors).distance
         np.lexsort((rows, d))[:k]
 
     without holding all distances: a block's rows survive where their lower bound reaches below
@@ -73,39 +51,35 @@ def nearest(
     Parameters
     ----------
     vectors : Vectors, (N, D)
-    score : Scorer
+    ranker : Ranker
+        Made for this set.
     k : int
         How many; fewer come back where fewer are kept.
-    combine : {"mean", "min"}
-        Over the references.
     keep : ndarray of bool, shape (N,), optional
         Rows that may be returned.
     """
     if k < 1:
         raise UsageError(f"k = {k}; expected at least 1")
-    return _scan(vectors, score, combine, keep, _TopK(k))
+    return _scan(vectors, ranker, keep, _TopK(k))
 
 
 def within(
     vectors: Vectors,
-    score: Scorer,
+    ranker: Ranker,
     radius: float,
     *,
-    combine: Combine = "mean",
     keep: np.ndarray | None = None,
 ) -> Neighbours:
     """All rows at most ``radius`` away, exactly; parameters as in `nearest`."""
-    if not radius >= 0:
-        raise UsageError(f"radius {radius}; expected a distance of 0 or more")
-    return _scan(vectors, score, combine, keep, _Within(radius))
+    if np.isnan(radius):
+        raise UsageError(f"radius {radius}; expected a distance")
+    return _scan(vectors, ranker, keep, _Within(radius))
 
 
-def rank_all(
-    vectors: Vectors, score: Scorer, *, combine: Combine = "mean", keep: np.ndarray | None = None
-) -> Neighbours:
-    """Every row, in order of distance; parameters as in `nearest`."""
+def rank_all(vectors: Vectors, ranker: Ranker, *, keep: np.ndarray | None = None) -> Neighbours:
+    """Every row, in order of distance; parameters as in `nearest`, of any set."""
     rows = np.arange(len(vectors)) if keep is None else np.flatnonzero(keep)
-    return _settle(vectors, score, rows, combine)
+    return _settle(vectors, ranker, rows)
 
 
 class _TopK:
@@ -143,20 +117,18 @@ class _Within:
 
 def _scan(
     vectors: Vectors,
-    score: Scorer,
-    combine: Combine,
+    ranker: Ranker,
     keep: np.ndarray | None,
     rule: _TopK | _Within,
 ) -> Neighbours:
-    over = _combiner(combine)
     rows: list[np.ndarray] = []
     lows: list[np.ndarray] = []
     for block in vectors.blocks():
         here = None if keep is None else keep[block.rows]
         if here is not None and not here.any():
             continue
-        bounds = score.rough(block)
-        lower, upper = over(bounds.lower), over(bounds.upper)
+        bounds = ranker.rough(block)
+        lower, upper = bounds.lower, bounds.upper
         if here is not None:
             lower, upper = np.where(here, lower, np.inf), np.where(here, upper, np.inf)
         rule.update(upper)
@@ -166,23 +138,16 @@ def _scan(
     candidates = np.concatenate([*rows, np.empty(0, dtype=np.int64)]).astype(np.int64)
     if len(candidates):
         candidates = candidates[np.concatenate(lows) <= rule.limit]
-    return rule.cut(_settle(vectors, score, candidates, combine))
+    return rule.cut(_settle(vectors, ranker, candidates))
 
 
-def _combiner(combine: Combine) -> Callable[[np.ndarray], np.ndarray]:
-    if combine == "mean":
-        return lambda d: d[:, 0] if d.shape[1] == 1 else d.mean(axis=1)
-    return lambda d: d[:, 0] if d.shape[1] == 1 else d.min(axis=1)
-
-
-def _settle(vectors: Vectors, score: Scorer, rows: np.ndarray, combine: Combine) -> Neighbours:
+def _settle(vectors: Vectors, ranker: Ranker, rows: np.ndarray) -> Neighbours:
     """Exact distances of some rows, in slices that bound the memory, in order."""
-    over = _combiner(combine)
     distance, reference = np.empty(len(rows)), np.empty(len(rows), dtype=np.int64)
     for first in range(0, len(rows), 2048):
         part = slice(first, first + 2048)
-        each = score.exact(vectors.take(rows[part]))
-        distance[part], reference[part] = over(each), each.argmin(axis=1)
+        found = ranker.exact(vectors.take(rows[part]))
+        distance[part], reference[part] = found.distance, found.each.argmin(axis=1)
     order = np.lexsort((rows, distance))
     return Neighbours(rows=rows[order], distance=distance[order], reference=reference[order])
 

@@ -18,6 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from skytwin.artefact import Manifest, Parent
+from skytwin.embeddings.sample import Sample, draw
 from skytwin.embeddings.vectors import Statistics, Vectors, measure
 from skytwin.errors import Mismatch, UsageError, unknown
 from skytwin.images import arrow
@@ -72,6 +73,7 @@ class Embeddings:
     ) -> None:
         self.vectors, self.catalog, self.statistics = vectors, catalog, statistics
         self.folder, self.manifest = folder, manifest
+        self._samples: dict[int, Sample] = {}
         summary = manifest.summary if manifest else {}
         self.bands: tuple[str, ...] = tuple(summary.get("bands", ()))
         self.pixel_scale: float | None = summary.get("pixel_scale")
@@ -170,6 +172,12 @@ class Embeddings:
         return np.stack(
             [self.catalog[name].to_numpy().astype(np.float64) for name in ("ra", "dec")], axis=1
         )
+
+    def sample(self, seed: int = 0) -> Sample:
+        """A random sample of the set, as background; drawn once per seed."""
+        if seed not in self._samples:
+            self._samples[seed] = draw(self.vectors, self.statistics, seed=seed)
+        return self._samples[seed]
 
     def cutouts(self, folder: str | Path | None = None) -> Cutouts:
         """The cutouts these vectors were made from.

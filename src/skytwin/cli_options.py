@@ -1,0 +1,102 @@
+"""Options that several sub-commands share."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from skytwin.errors import UsageError
+
+__all__ = [
+    "BackgroundSeed",
+    "CombineName",
+    "CutoutsAt",
+    "DisplayText",
+    "Emb",
+    "Emphasis",
+    "Like",
+    "MatchArcsec",
+    "MetricName",
+    "Out",
+    "Quiet",
+    "Result",
+    "SameArcsec",
+    "Save",
+    "Unlike",
+    "Weights",
+    "listed",
+    "numbers",
+    "tell",
+]
+
+Out = Annotated[Path, typer.Option("--out", help="Folder to write; resumed if unfinished.")]
+Result = Annotated[
+    Path | None, typer.Option("--out", help="New folder for tables, pictures and manifest.")
+]
+Save = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--save", help="One more file: .vot .fits .parquet .csv .ecsv, or .png .pdf. Repeatable."
+    ),
+]
+Emb = Annotated[Path, typer.Argument(help="Folder that `skytwin embed` wrote.")]
+Like = Annotated[
+    list[str],
+    typer.Option("--like", help="Reference: an id, RA,DEC, an image file, or EMB:ID. Repeatable."),
+]
+Unlike = Annotated[
+    list[str] | None,
+    typer.Option("--unlike", help="Negative reference, given as --like is. Repeatable."),
+]
+Emphasis = Annotated[
+    str | None, typer.Option("--emphasis", help="Weights of the references, in order: 2,1,1.")
+]
+MetricName = Annotated[
+    str,
+    typer.Option("--metric", help="standardized, euclidean, cosine, whitened or csls."),
+]
+CombineName = Annotated[
+    str,
+    typer.Option(
+        "--combine", help="Several references as one: mean, min, fusion, logistic or lda."
+    ),
+]
+BackgroundSeed = Annotated[
+    int, typer.Option("--seed", help="Of the random background that some combinations take.")
+]
+SameArcsec = Annotated[
+    float, typer.Option("--same-arcsec", help="Nearer than this on the sky: the same object.")
+]
+MatchArcsec = Annotated[
+    float, typer.Option("--match-arcsec", help="How far from RA,DEC its object may lie.")
+]
+Weights = Annotated[Path | None, typer.Option("--weights", help="Weights as .safetensors.")]
+CutoutsAt = Annotated[
+    Path | None, typer.Option("--cutouts", help="Where the cutouts are, if they were moved.")
+]
+DisplayText = Annotated[
+    str | None,
+    typer.Option("--display", help="Stretch of the pictures: asinh, log, linear, clip:1,99."),
+]
+Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]
+
+
+def tell(text: str) -> None:
+    """Print, unless there is nothing to say."""
+    if text:
+        typer.echo(text)
+
+
+def listed(text: str | None) -> list[str] | None:
+    """``"g, r,i"`` as its parts."""
+    return [part.strip() for part in text.split(",")] if text is not None else None
+
+
+def numbers(text: str | None, option: str) -> list[float] | None:
+    """``"2,1,1"`` as numbers, or an error that names the option."""
+    try:
+        return [float(part) for part in text.split(",")] if text is not None else None
+    except ValueError as error:
+        raise UsageError(f"{option} {text}; expected numbers such as 2,1,1") from error

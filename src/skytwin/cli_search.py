@@ -1,0 +1,166 @@
+"""``skytwin search`` and ``skytwin purity``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from skytwin.cli_options import (
+    BackgroundSeed,
+    CombineName,
+    CutoutsAt,
+    DisplayText,
+    Emb,
+    Emphasis,
+    Like,
+    MatchArcsec,
+    MetricName,
+    Result,
+    SameArcsec,
+    Save,
+    Unlike,
+    Weights,
+    numbers,
+    tell,
+)
+from skytwin.embeddings.metric import DEFAULT_METRIC
+from skytwin.embeddings.ranker import DEFAULT_COMBINE
+from skytwin.errors import UsageError
+
+__all__ = ["purity", "search"]
+
+
+def search(
+    embedding: Emb,
+    like: Like,
+    unlike: Unlike = None,
+    emphasis: Emphasis = None,
+    k: Annotated[int, typer.Option("-k", help="How many matches.")] = 25,
+    radius: Annotated[
+        float | None, typer.Option("--radius", help="All matches within this distance instead.")
+    ] = None,
+    metric: MetricName = DEFAULT_METRIC,
+    combine: CombineName = DEFAULT_COMBINE,
+    seed: BackgroundSeed = 0,
+    where: Annotated[
+        str | None, typer.Option("--where", help="Only rows with, e.g. 'z < 0.2 and mag_r < 19'.")
+    ] = None,
+    include_self: Annotated[
+        bool, typer.Option("--include-self", help="Keep the references in the list.")
+    ] = False,
+    same_arcsec: SameArcsec = 2.0,
+    match_arcsec: MatchArcsec = 3.0,
+    weights: Weights = None,
+    out: Result = None,
+    save: Save = None,
+    label: Annotated[
+        str | None, typer.Option("--label", help="Column to write on the pictures.")
+    ] = None,
+    side: Annotated[int, typer.Option("--side", help="The mosaic is side x side.")] = 5,
+    display: DisplayText = None,
+    cutouts: CutoutsAt = None,
+) -> None:
+    """Find the objects most like some references."""
+    from skytwin import report
+    from skytwin.answers.search import search as run
+    from skytwin.embeddings.table import Embeddings
+
+    report.check_targets(out, save or [])
+    found = run(
+        Embeddings.open(embedding),
+        like,
+        unlike=unlike or (),
+        emphasis=numbers(emphasis, "--emphasis"),
+        k=k,
+        radius=radius,
+        metric=metric,
+        combine=combine,
+        seed=seed,
+        where=where,
+        include_self=include_self,
+        same_arcsec=same_arcsec,
+        match_arcsec=match_arcsec,
+        weights=weights,
+    )
+    look = report.Look(label=label, side=side, display=display, cutouts=cutouts)
+    typer.echo(report.describe_matches(found))
+    tell(report.save_matches(found, out, save or [], look))
+
+
+def purity(
+    embedding: Emb,
+    like: Like,
+    positive: Annotated[
+        list[str], typer.Option("--positive", help="column=value or SQL; several: or.")
+    ],
+    unlike: Unlike = None,
+    emphasis: Emphasis = None,
+    metric: MetricName = DEFAULT_METRIC,
+    combine: CombineName = DEFAULT_COMBINE,
+    seed: BackgroundSeed = 0,
+    at_purity: Annotated[
+        float | None, typer.Option("--at-purity", help="Threshold for this purity.")
+    ] = None,
+    radius: Annotated[
+        float | None, typer.Option("--radius", help="Purity within this distance.")
+    ] = None,
+    carry_to: Annotated[
+        Path | None, typer.Option("--carry-to", help="Apply the threshold to this embedding.")
+    ] = None,
+    top: Annotated[
+        int, typer.Option("--top", help="Composition of the nearest so many (with --by).")
+    ] = 1000,
+    by: Annotated[str | None, typer.Option("--by", help="Column of the composition.")] = None,
+    compare: Annotated[
+        list[Path] | None,
+        typer.Option("--compare", help="Another embedding of the same objects. Repeatable."),
+    ] = None,
+    same_arcsec: SameArcsec = 2.0,
+    match_arcsec: MatchArcsec = 3.0,
+    weights: Weights = None,
+    out: Result = None,
+    save: Save = None,
+) -> None:
+    """Measure how pure the list is at every distance, on labelled objects."""
+    from skytwin import report
+    from skytwin.answers.purity import purity as run
+    from skytwin.embeddings.table import Embeddings
+
+    settings: dict[str, Any] = {
+        "unlike": unlike or (),
+        "emphasis": numbers(emphasis, "--emphasis"),
+        "metric": metric,
+        "combine": combine,
+        "seed": seed,
+        "same_arcsec": same_arcsec,
+        "match_arcsec": match_arcsec,
+        "weights": weights,
+    }
+    if at_purity is not None and radius is not None:
+        raise UsageError("--at-purity and --radius both set the threshold; give one of them")
+    if carry_to is not None and at_purity is None and radius is None:
+        raise UsageError("--carry-to needs a threshold: --at-purity P or --radius T")
+    report.check_targets(out, save or [])
+    curve = run(Embeddings.open(embedding), like, positive, **settings)
+    threshold = None
+    if at_purity is not None:
+        threshold = curve.at_purity(at_purity)
+    elif radius is not None:
+        threshold = curve.at_distance(radius)
+    found = report.PurityFindings(
+        curve=curve,
+        threshold=threshold,
+        carried=curve.carry_to(Embeddings.open(carry_to), threshold)
+        if carry_to is not None and threshold is not None
+        else None,
+        composition=curve.composition(by, top) if by else None,
+        others={
+            str(path): run(Embeddings.open(path), like, positive, **settings)
+            for path in compare or []
+        },
+        name=str(embedding),
+    )
+    typer.echo(report.describe_purity(found))
+    tell(report.save_purity(found, out, save or []))

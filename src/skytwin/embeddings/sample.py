@@ -1,0 +1,88 @@
+"""A seeded sample of the set: what "background" means to the metrics and combinations."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+
+from skytwin.embeddings.vectors import Statistics, Vectors
+from skytwin.errors import UsageError
+
+__all__ = ["SAMPLE_ROWS", "WHITE_COMPONENTS", "Sample", "draw"]
+
+SAMPLE_ROWS = 4000
+WHITE_COMPONENTS = 64
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Sample:
+    """Random rows of a set, standardised.
+
+    Attributes
+    ----------
+    rows : ndarray, shape (M,), int64
+        In random order: the first n are a random sample too.
+    vectors : ndarray, shape (M, D), float32
+        As stored.
+    statistics : Statistics
+        Of the whole set.
+    seed : int
+    """
+
+    rows: np.ndarray
+    vectors: np.ndarray
+    statistics: Statistics
+    seed: int
+
+    def standardized(self, vectors: np.ndarray | None = None) -> np.ndarray:
+        """The sample, or other vectors (n, D), with every feature's mean 0 and deviation 1."""
+        x = self.vectors if vectors is None else vectors
+        scaled: np.ndarray = (x.astype(np.float64) - self.statistics.mean) * (
+            self.statistics.inverse_scale
+        )
+        return scaled
+
+    @cached_property
+    def whitening(self) -> np.ndarray:
+        """(D, P) float64: standardised vectors times this have uncorrelated unit components.
+
+        The P leading principal components of the sample, at most `WHITE_COMPONENTS`, at most a
+        quarter of the rows, and none that hardly varies.
+        """
+        power, directions = self._components
+        count = min(WHITE_COMPONENTS, max(1, len(self.rows) // 4))
+        kept = np.flatnonzero(power > 1e-6 * power[-1])[-count:]
+        white: np.ndarray = directions[:, kept] / np.sqrt(power[kept])
+        return white
+
+    def solve_covariance(self, right: np.ndarray, shrinkage: float) -> np.ndarray:
+        """``S^-1 right`` for a (D,) vector, ``S`` the standardised features' covariance.
+
+        ``S`` is shrunk towards the identity, times the mean variance, by the share
+        ``shrinkage``, above 0.
+        """
+        power, directions = self._components
+        shrunk = (1 - shrinkage) * power + shrinkage * max(float(power.mean()), 1e-300)
+        solved: np.ndarray = directions @ ((directions.T @ right) / shrunk)
+        return solved
+
+    @cached_property
+    def _components(self) -> tuple[np.ndarray, np.ndarray]:
+        """Variances, ascending, and directions (D, D) of the sample's principal components."""
+        z = self.standardized()
+        z = z - z.mean(axis=0)
+        power, directions = np.linalg.eigh(z.T @ z / len(z))
+        return np.maximum(power, 0.0), directions
+
+
+def draw(
+    vectors: Vectors, statistics: Statistics, *, seed: int = 0, count: int = SAMPLE_ROWS
+) -> Sample:
+    """Draw at most ``count`` rows without replacement."""
+    if count < 1:
+        raise UsageError(f"a sample of {count}; expected at least 1")
+    rng = np.random.default_rng(seed)
+    rows = rng.choice(len(vectors), size=min(count, len(vectors)), replace=False)
+    return Sample(rows=rows, vectors=vectors.take(rows), statistics=statistics, seed=seed)
