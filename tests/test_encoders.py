@@ -347,6 +347,28 @@ def test_frames_that_are_not_square_need_a_crop(galaxies: Pixels) -> None:
     assert open_encoder("pca:3", cutouts_like=source, crop="36").prepare.crop == 36
 
 
+def test_several_crops_side_by_side(galaxies: Pixels, weights: Path, tmp_path: Path) -> None:
+    common: dict[str, Any] = {"weights": weights, "size": 32, "orbit": "d4"}
+    flux = galaxies.flux(np.arange(3))
+
+    def alone(crop: str) -> np.ndarray:
+        opened = open_encoder("timm:test_efficientnet", cutouts_like=galaxies, crop=crop, **common)
+        return opened.encode(flux)
+
+    both = open_encoder("timm:test_efficientnet", cutouts_like=galaxies, crop="16, 32", **common)
+    assert both.dim == 2 * both.network.dim
+    # The widest comes first, whatever the order they are named in.
+    close(both.encode(flux), np.concatenate([alone("32"), alone("16")], axis=1))
+    both.save(tmp_path)
+    again = load_saved(tmp_path)
+    assert again.fingerprint == both.fingerprint
+    close(again.encode(flux), both.encode(flux))
+    with pytest.raises(UsageError, match="names one size twice"):
+        open_encoder("timm:test_efficientnet", cutouts_like=galaxies, crop="16,16px", **common)
+    with pytest.raises(UsageError, match="fitted on one crop"):
+        open_encoder("pca:3", cutouts_like=galaxies, crop="16,32")
+
+
 def test_five_bands_need_a_choice(galaxies: Pixels, weights: Path) -> None:
     five = Pixels(np.repeat(galaxies.images, 2, axis=1)[:, :5], bands=tuple("ugriz"))
     assert open_encoder("pca:3", cutouts_like=five).prepare.channels == 5

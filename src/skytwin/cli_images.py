@@ -144,7 +144,8 @@ def embed(
         int | None, typer.Option("--size", help="Network input, pixels [224 for networks].")
     ] = None,
     crop: Annotated[
-        str | None, typer.Option("--crop", help="Central part to look at: 64 or 30arcsec.")
+        str | None,
+        typer.Option("--crop", help="Central part to look at: 64 or 30arcsec; several: 64,96."),
     ] = None,
     bands: Annotated[
         str | None, typer.Option("--bands", help="Choose i,r,g; repeat i,i,i; average g+r+i.")

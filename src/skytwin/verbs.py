@@ -237,7 +237,8 @@ def embed(
     size : int, optional
         Side of the network's input in pixels: 224 for networks.
     crop : str or int, optional
-        Side of the central part that is looked at: ``64`` pixels or ``"30arcsec"``.
+        Side of the central part that is looked at: ``64`` pixels or ``"30arcsec"``. Several,
+        ``"64,96"``, give a vector with the features of each.
     bands : str, optional
         ``"i,r,g"`` to choose, ``"i,i,i"`` to repeat, ``"g+r+i"`` to average.
     stretch : str, optional

@@ -66,6 +66,9 @@ class Encoder:
     network : Network
     prepare : Prepare
         From flux to the network's input.
+    inner : tuple of Prepare
+        The same for smaller crops, of which the vector holds the features too: those of
+        ``prepare`` come first. The source and its surroundings, each at its own resolution.
     orbit : str
         The vector is the mean over the views of the prepared image: ``"none"``, the image as it
         is; ``"flips"``, mirrored along x, along y, and both; ``"d4"``, the four quarter turns
@@ -77,11 +80,17 @@ class Encoder:
 
     network: Network
     prepare: Prepare
+    inner: tuple[Prepare, ...] = ()
     orbit: Orbit = "none"
     pixel_scale: float | None = None
 
     def __post_init__(self) -> None:
         check_orbit(self.orbit)
+
+    @property
+    def crops(self) -> tuple[Prepare, ...]:
+        """What prepares each part of the vector, the widest crop first."""
+        return (self.prepare, *self.inner)
 
     @property
     def name(self) -> str:
@@ -91,7 +100,7 @@ class Encoder:
     @property
     def dim(self) -> int:
         """Length of a vector."""
-        return self.network.dim
+        return self.network.dim * len(self.crops)
 
     @property
     def bands(self) -> tuple[str, ...]:
@@ -106,6 +115,8 @@ class Encoder:
             "prepare": self.prepare.to_dict(),
             "orbit": self.orbit,
         }
+        if self.inner:
+            content["inner"] = [one.to_dict() for one in self.inner]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def encode(self, flux: np.ndarray, batch: int = 32) -> np.ndarray:
@@ -128,16 +139,20 @@ class Encoder:
             Other bands, or images smaller than the encoder's crop.
         """
         vectors = np.empty((len(flux), self.dim), dtype=np.float32)
+        width = self.network.dim
         views = len(orbit_views(np.empty((0, 1, 1, 1), dtype=np.float32), self.orbit))
         step = max(1, batch // views)
         for start in range(0, len(flux), step):
-            x = self.prepare(flux[start : start + step])
-            stack = orbit_views(x, self.orbit).reshape(-1, *x.shape[1:])
-            parts = [
-                self.network.forward(stack[i : i + batch]) for i in range(0, len(stack), batch)
-            ]
-            of_views = np.concatenate(parts).reshape(views, len(x), self.dim)
-            vectors[start : start + step] = of_views.mean(axis=0, dtype=np.float32)
+            rows = slice(start, start + step)
+            for part, prepare in enumerate(self.crops):
+                x = prepare(flux[rows])
+                stack = orbit_views(x, self.orbit).reshape(-1, *x.shape[1:])
+                passes = [
+                    self.network.forward(stack[i : i + batch]) for i in range(0, len(stack), batch)
+                ]
+                of_views = np.concatenate(passes).reshape(views, len(x), width)
+                columns = slice(part * width, (part + 1) * width)
+                vectors[rows, columns] = of_views.mean(axis=0, dtype=np.float32)
         return vectors
 
     def describe(self) -> dict[str, Any]:
@@ -148,6 +163,7 @@ class Encoder:
             "network_fingerprint": self.network.fingerprint,
             "made_by": self.network.describe(),
             "prepare": self.prepare.to_dict(),
+            "inner": [one.to_dict() for one in self.inner],
             "orbit": self.orbit,
             "pixel_scale": self.pixel_scale,
             "fingerprint": self.fingerprint,

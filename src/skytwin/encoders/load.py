@@ -76,6 +76,7 @@ def open_encoder(
     crop : str, optional
         Central part used: ``"64"`` or ``"64px"``, or ``"30arcsec"``. By default the whole frame,
         which is then the encoder's field of view: of a larger image it uses the centre.
+        Several, ``"64,96"``, give a vector that holds the features of each.
     bands : str, optional
         ``"i,r,g"``, ``"i"``, ``"g+r+i"``: see `parse_bands`. By default all.
     stretch : str
@@ -115,11 +116,11 @@ def open_encoder(
     check_orbit(orbit)
     if size is not None and size < 1:
         raise UsageError(f"size is {size}; expected at least 1 pixel")
-    frame = _crop(crop, cutouts_like)
+    frames = _crops(crop, cutouts_like)
     chosen = parse_bands(bands, cutouts_like.bands) if bands is not None else None
     settled = Stretch.parse(stretch).resolve(cutouts_like.dtype)
 
-    def prepare(size: int, mix: tuple[BandMix, ...], **network: Any) -> Prepare:
+    def prepare(frame: int, size: int, mix: tuple[BandMix, ...], **network: Any) -> Prepare:
         return Prepare(
             bands=tuple(cutouts_like.bands),
             mix=mix,
@@ -138,20 +139,30 @@ def open_encoder(
             )
         mix = chosen or tuple((name,) for name in cutouts_like.bands)
         plain = {"channels": len(mix), "mean": (0.0,) * len(mix), "std": (1.0,) * len(mix)}
-        prepared = prepare(size or min(frame, _PCA_SIZE), mix, **plain)
-        network: Network = fit_pca(spec, cutouts_like, prepared, seed=seed)
+        if len(frames) > 1:
+            raise UsageError(f"crop {crop!r}: {spec} is fitted on one crop; give one")
+        prepared = [prepare(frames[0], size or min(frames[0], _PCA_SIZE), mix, **plain)]
+        network: Network = fit_pca(spec, cutouts_like, prepared[0], seed=seed)
     else:
         backbone = _backbone(spec, weights=weights, size=size, device=device, runtime=runtime)
-        prepared = prepare(
-            backbone.size,
-            _mix_for(spec, chosen, cutouts_like.bands, backbone.channels),
-            channels=backbone.channels,
-            mean=backbone.mean,
-            std=backbone.std,
-        )
+        prepared = [
+            prepare(
+                frame,
+                backbone.size,
+                _mix_for(spec, chosen, cutouts_like.bands, backbone.channels),
+                channels=backbone.channels,
+                mean=backbone.mean,
+                std=backbone.std,
+            )
+            for frame in frames
+        ]
         network = backbone
     return Encoder(
-        network=network, prepare=prepared, orbit=orbit, pixel_scale=cutouts_like.pixel_scale
+        network=network,
+        prepare=prepared[0],
+        inner=tuple(prepared[1:]),
+        orbit=orbit,
+        pixel_scale=cutouts_like.pixel_scale,
     )
 
 
@@ -194,6 +205,7 @@ def load_saved(
         content = json.loads(path.read_text(encoding="utf-8"))
         name, orbit, made_by = content["network"], content["orbit"], content["made_by"]
         prepare = Prepare.from_dict(content["prepare"])
+        inner = tuple(Prepare.from_dict(one) for one in content.get("inner", ()))
         pixel_scale, files = content["pixel_scale"], content["files"]
         expected = content["network_fingerprint"], content["fingerprint"]
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -220,7 +232,9 @@ def load_saved(
             f"not those this encoder was made with (fingerprint {network.fingerprint[:12]}, "
             f"expected {expected[0][:12]}); give --weights {remedy}"
         )
-    encoder = Encoder(network=network, prepare=prepare, orbit=orbit, pixel_scale=pixel_scale)
+    encoder = Encoder(
+        network=network, prepare=prepare, inner=inner, orbit=orbit, pixel_scale=pixel_scale
+    )
     if encoder.fingerprint != expected[1]:
         raise DamagedArtefact(f"{str(path)!r} was edited; restore it or make the folder anew")
     return encoder
@@ -247,6 +261,15 @@ def _backbone(
             "skytwin[networks]"
         ) from error
     return open_backbone(spec, weights=weights, size=size, device=device, runtime=runtime)
+
+
+def _crops(text: str | None, source: PixelSource) -> tuple[int, ...]:
+    """The crops that ``"64,96"`` names, the widest first."""
+    parts = [None] if text is None else text.split(",")
+    found = sorted((_crop(part, source) for part in parts), reverse=True)
+    if len(set(found)) < len(found):
+        raise UsageError(f"crop {text!r} names one size twice; give each once")
+    return tuple(found)
 
 
 def _crop(text: str | None, source: PixelSource) -> int:
