@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from skytwin.cli_certify import app as certify_app
+from skytwin.cli_compare import compare
 from skytwin.cli_images import embed, ingest
 from skytwin.cli_options import DisplayText
 from skytwin.cli_search import purity, search
@@ -25,7 +26,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for verb in (ingest, embed, search, purity):
+for verb in (ingest, embed, search, purity, compare):
     app.command()(verb)
 app.add_typer(certify_app, name="certify")
 _INTERRUPTED = 130

@@ -20,6 +20,7 @@ __all__ = [
     "MatchArcsec",
     "MetricName",
     "Out",
+    "Positive",
     "Quiet",
     "Result",
     "SameArcsec",
@@ -45,6 +46,9 @@ Emb = Annotated[Path, typer.Argument(help="Folder that `skytwin embed` wrote.")]
 Like = Annotated[
     list[str],
     typer.Option("--like", help="Reference: an id, RA,DEC, an image file, or EMB:ID. Repeatable."),
+]
+Positive = Annotated[
+    list[str], typer.Option("--positive", help="column=value or SQL; several: or.")
 ]
 Unlike = Annotated[
     list[str] | None,

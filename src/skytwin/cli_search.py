@@ -17,6 +17,7 @@ from skytwin.cli_options import (
     Like,
     MatchArcsec,
     MetricName,
+    Positive,
     Result,
     SameArcsec,
     Save,
@@ -66,8 +67,9 @@ def search(
     from skytwin import report
     from skytwin.answers.search import search as run
     from skytwin.embeddings.table import Embeddings
+    from skytwin.report_files import check_targets
 
-    report.check_targets(out, save or [])
+    check_targets(out, save or [])
     found = run(
         Embeddings.open(embedding),
         like,
@@ -92,9 +94,7 @@ def search(
 def purity(
     embedding: Emb,
     like: Like,
-    positive: Annotated[
-        list[str], typer.Option("--positive", help="column=value or SQL; several: or.")
-    ],
+    positive: Positive,
     unlike: Unlike = None,
     emphasis: Emphasis = None,
     metric: MetricName = DEFAULT_METRIC,
@@ -127,6 +127,7 @@ def purity(
     from skytwin import report
     from skytwin.answers.purity import purity as run
     from skytwin.embeddings.table import Embeddings
+    from skytwin.report_files import check_targets
 
     settings: dict[str, Any] = {
         "unlike": unlike or (),
@@ -142,7 +143,7 @@ def purity(
         raise UsageError("--at-purity and --radius both set the threshold; give one of them")
     if carry_to is not None and at_purity is None and radius is None:
         raise UsageError("--carry-to needs a threshold: --at-purity P or --radius T")
-    report.check_targets(out, save or [])
+    check_targets(out, save or [])
     curve = run(Embeddings.open(embedding), like, positive, **settings)
     threshold = None
     if at_purity is not None:

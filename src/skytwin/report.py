@@ -11,7 +11,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from skytwin.answers.export import FORMATS, write_table
+from skytwin.answers.export import write_table
 from skytwin.answers.purity import Carried, Composition, PurityCurve, Threshold
 from skytwin.answers.ranking import how_named
 from skytwin.answers.search import Matches
@@ -20,12 +20,12 @@ from skytwin.embeddings.table import Embeddings
 from skytwin.errors import UsageError, unknown
 from skytwin.files import require_new, write_atomically
 from skytwin.images.cutouts import REJECTED, Cutouts
-from skytwin.run import require_free, result_folder
+from skytwin.report_files import PICTURES, draw_pictures, save_picture, written
+from skytwin.run import result_folder
 
 __all__ = [
     "Look",
     "PurityFindings",
-    "check_targets",
     "describe_cutouts",
     "describe_embeddings",
     "describe_folder",
@@ -36,7 +36,6 @@ __all__ = [
     "save_sheet",
 ]
 
-PICTURES = (".png", ".pdf")
 _SHOWN_ROWS, _SHOWN_COLUMNS, _SHOWN_CLASSES = 25, 9, 12
 
 
@@ -247,24 +246,16 @@ def _carried(carried: Carried) -> list[str]:
     return lines
 
 
-def check_targets(out: Path | None, save: list[Path]) -> None:
-    """Refuse what could not be written before anything is searched or written."""
-    for path in save:
-        require_new(path, (*FORMATS, *PICTURES))
-    if out is not None:
-        require_free(out)
-
-
 def save_matches(matches: Matches, out: Path | None, save: list[Path], look: Look) -> str:
     """Write a result folder and single files for some matches; say what was written."""
     meta = matches.describe()
     for path in save:
         if path.suffix.lower() in PICTURES:
-            _picture(_mosaic(matches, look), path, meta)
+            save_picture(_mosaic(matches, look), path, meta)
         else:
             write_table(matches.table, path, meta)
     if out is None:
-        return _written(save)
+        return written(save)
     blind = _no_mosaic(matches.embeddings, look)
     with _folder(out, "matches", matches.settings, matches.references, matches.embeddings) as where:
         for ending in ("vot", "csv", "parquet"):
@@ -273,8 +264,8 @@ def save_matches(matches: Matches, out: Path | None, save: list[Path], look: Loo
         if blind is None:
             drawings["mosaic"] = lambda: _mosaic(matches, look)
         if len(matches):
-            _draw(where, drawings, meta)
-    return _written([*save, out], blind)
+            draw_pictures(where, drawings, meta)
+    return written([*save, out], blind)
 
 
 def save_purity(found: PurityFindings, out: Path | None, save: list[Path]) -> str:
@@ -285,11 +276,11 @@ def save_purity(found: PurityFindings, out: Path | None, save: list[Path]) -> st
     meta = curve.describe()
     for path in save:
         if path.suffix.lower() in PICTURES:
-            _picture(figures.purity_curve(curve, threshold=found.threshold), path, meta)
+            save_picture(figures.purity_curve(curve, threshold=found.threshold), path, meta)
         else:
             write_table(curve.table, path, meta)
     if out is None:
-        return _written(save)
+        return written(save)
     settings = {**curve.settings, "positive": list(curve.positive)}
     with _folder(out, "purity", settings, curve.references, curve.embeddings) as where:
         write_table(curve.table, where / "purity.csv", meta)
@@ -306,8 +297,8 @@ def save_purity(found: PurityFindings, out: Path | None, save: list[Path]) -> st
         if found.others:
             curves = {found.name: curve, **found.others}
             drawings["ablation"] = lambda: figures.ablation(curves)
-        _draw(where, drawings, meta)
-    return _written([*save, out])
+        draw_pictures(where, drawings, meta)
+    return written([*save, out])
 
 
 def save_sheet(folder: Path, path: Path, display: str | None) -> None:
@@ -362,25 +353,7 @@ def _no_mosaic(embeddings: Embeddings, look: Look) -> str | None:
     return None
 
 
-def _written(paths: list[Path], blind: str | None = None) -> str:
-    lines = [f"written: {', '.join(map(str, paths))}"] if paths else []
-    return "\n".join(lines + ([f"  without a mosaic: {blind}"] if blind else []))
-
-
 def _histogram(matches: Matches) -> Any:
     from skytwin.answers import figures
 
     return figures.distance_histogram(matches)
-
-
-def _draw(where: Path, drawings: Mapping[str, Any], meta: Mapping[str, str]) -> None:
-    for name, draw in drawings.items():
-        drawn = draw()
-        for ending in PICTURES:
-            _picture(drawn, where / f"{name}{ending}", meta)
-
-
-def _picture(drawn: Any, path: Path, meta: Mapping[str, str]) -> None:
-    from skytwin.answers import figures
-
-    figures.save(drawn, path, meta)

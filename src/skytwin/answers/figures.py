@@ -6,6 +6,7 @@ not know of, and returns the axes (`mosaic`: the figure).
 
 from __future__ import annotations
 
+from skytwin.answers.figures_compare import comparison
 from skytwin.answers.figures_curves import (
     ablation,
     composition,
@@ -18,6 +19,7 @@ from skytwin.answers.figures_style import save
 
 __all__ = [
     "ablation",
+    "comparison",
     "composition",
     "distance_histogram",
     "field_map",

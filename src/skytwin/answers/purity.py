@@ -358,7 +358,7 @@ def purity(
     conditions = (positive,) if isinstance(positive, str) else tuple(positive)
     if not conditions:
         raise UsageError("no positive class; give at least one column=value")
-    how = How.of(metric=metric, combine=combine, seed=seed, same_arcsec=same_arcsec)
+    asked = How.of(metric=metric, combine=combine, seed=seed, same_arcsec=same_arcsec)
     references = resolve(
         embeddings,
         like,
@@ -367,6 +367,7 @@ def purity(
         match_arcsec=match_arcsec,
         weights=weights,
     )
+    how = asked.settled(embeddings, references)
     ranker = make_ranker(embeddings, references, how)
     hits, known = positive_rows(embeddings.catalog, conditions)
     keep, _ = eligible(embeddings, references, same_arcsec=same_arcsec)
@@ -396,7 +397,7 @@ def purity(
         embeddings=embeddings,
         references=references,
         positive=conditions,
-        settings=how.recorded(references),
+        settings=how.recorded(references, asked),
         ranked=ranked,
         ranker=ranker,
     )

@@ -20,7 +20,7 @@ from skytwin.images.ingest import check_content
 from skytwin.images.readers import IMAGE_SUFFIXES, is_fits, read_image
 from skytwin.images.source import RawImage
 
-__all__ = ["Like", "Reference", "resolve", "same_object"]
+__all__ = ["Like", "Reference", "reference_at", "resolve", "same_object"]
 
 Like: TypeAlias = str | Path | tuple[float, float] | np.ndarray
 
@@ -178,7 +178,7 @@ def _resolve_one(
         return _from_image(embeddings, like, weights)
     text = str(like).strip()
     if text in embeddings.index:
-        return _object(embeddings, embeddings.index[text])
+        return reference_at(embeddings, embeddings.index[text])
     if _is_file(text):
         return _from_image(embeddings, Path(text), weights)
     if (position := _parse_position(text)) is not None:
@@ -187,7 +187,7 @@ def _resolve_one(
     if colon and _is_folder(folder):
         other = Embeddings.open(folder)
         require_comparable(embeddings, other)
-        found = _object(other, other.index[name])
+        found = reference_at(other, other.index[name])
         return Reference(**{**vars(found), "name": text, "kind": "other embedding", "id": None})
     if text.lower().endswith(tuple(IMAGE_SUFFIXES)):
         raise UsageError(f"no image file {text!r}")
@@ -223,13 +223,16 @@ def _parse_position(text: str) -> tuple[float, float] | None:
         return None
 
 
-def _object(embeddings: Embeddings, row: int) -> Reference:
+def reference_at(embeddings: Embeddings, row: int, *, negative: bool = False) -> Reference:
+    """An object of the embedding as a reference."""
     ra = dec = None
     if embeddings.positions is not None and np.isfinite(embeddings.positions[row]).all():
         ra, dec = (float(value) for value in embeddings.positions[row])
     name = str(embeddings.ids[row])
     vector = embeddings.vectors[row]
-    return Reference(name=name, kind="object", vector=vector, id=name, ra=ra, dec=dec)
+    return Reference(
+        name=name, kind="object", vector=vector, id=name, ra=ra, dec=dec, negative=negative
+    )
 
 
 def _at_position(embeddings: Embeddings, ra: float, dec: float, match_arcsec: float) -> Reference:
@@ -252,7 +255,7 @@ def _at_position(embeddings: Embeddings, ra: float, dec: float, match_arcsec: fl
             f"{embeddings.ids[row]}, is {apart[row]:.1f} arcsec away: correct the position or "
             "widen --match-arcsec"
         )
-    return _object(embeddings, row)
+    return reference_at(embeddings, row)
 
 
 def _from_image(embeddings: Embeddings, path: Path, weights: str | Path | None) -> Reference:

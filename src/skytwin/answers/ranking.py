@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
 
 from skytwin.answers.query import Reference, same_object
 from skytwin.answers.where import matching_rows
-from skytwin.embeddings.learned import learn_lda, learn_logistic
+from skytwin.embeddings.learned import Learned, blend, learn_lda, learn_logistic
 from skytwin.embeddings.metric import DEFAULT_METRIC, SAMPLED, Metric, check_metric, scorer
 from skytwin.embeddings.ranker import (
     DEFAULT_COMBINE,
@@ -31,7 +31,11 @@ __all__ = [
     "named",
 ]
 
-LEARNED: tuple[Combine, ...] = ("logistic", "lda")
+LEARNED: tuple[Combine, ...] = ("logistic", "lda", "mean+logistic", "logistic+lda")
+# What ``auto`` chooses from, the one that is given the benefit of the doubt first.
+CHOICES: tuple[Combine, Combine] = ("mean+logistic", "logistic+lda")
+_ENOUGH_TO_CHOOSE, _MOST_HELD_OUT = 3, 10
+DOUBT, TYPICAL_RANK, MARGIN = 0.5, float(np.log(0.12)), 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,8 +80,32 @@ class How:
             raise UsageError(f"same-arcsec {same_arcsec}; expected 0 or more")
         return cls(metric=checked, combine=over, seed=seed, same_arcsec=same_arcsec)
 
-    def recorded(self, references: Sequence[Reference]) -> dict[str, Any]:
-        """As recorded in manifests; what has no bearing on these references is None."""
+    def settled(self, embeddings: Embeddings, references: Sequence[Reference]) -> How:
+        """The same with ``auto`` replaced by what it chooses for these references.
+
+        With the standardized metric: the blend that ranks the references best, each left out in
+        turn, with a benefit of the doubt. No other label is seen. Below three references, where
+        leaving one out says little, the first choice; with another metric the mean.
+        """
+        if self.combine != "auto":
+            return self
+        if self.metric != "standardized":
+            return replace(self, combine="mean")
+        first, second = CHOICES
+        if sum(not r.negative for r in references) < _ENOUGH_TO_CHOOSE:
+            return replace(self, combine=first)
+        rank = _held_out_rank(embeddings, references, self)
+        gain = rank[first] - rank[second]
+        # References that are hard to find by either are of a rare or mixed kind, for which
+        # the second did better wherever it was measured.
+        hard = DOUBT * (rank[first] - TYPICAL_RANK)
+        return replace(self, combine=second if gain + hard > MARGIN else first)
+
+    def recorded(self, references: Sequence[Reference], asked: How) -> dict[str, Any]:
+        """As recorded in manifests; what has no bearing on these references is None.
+
+        ``asked`` is what this was settled from.
+        """
         positives = [r for r in references if not r.negative]
         weights = [r.weight for r in positives]
         single = len(references) == 1 and self.combine not in LEARNED
@@ -86,6 +114,7 @@ class How:
             **asdict(self),
             "combine": None if single else self.combine,
             "seed": self.seed if sampled else None,
+            "chosen_by": asked.combine if asked.combine != self.combine else None,
             "emphasis": weights if len(set(weights)) > 1 else None,
         }
 
@@ -101,36 +130,90 @@ def make_ranker(embeddings: Embeddings, references: Sequence[Reference], how: Ho
         At least one of them positive.
     how : How
     """
-    positives = [r for r in references if not r.negative]
-    negatives = [r for r in references if r.negative]
-    if not positives:
+    if not any(not r.negative for r in references):
         raise UsageError("only negative references; give at least one object to look for")
-    ahead = np.stack([r.vector for r in positives])
-    against = (
-        np.stack([r.vector for r in negatives]) if negatives else np.empty((0, ahead.shape[1]))
-    )
-    weights = np.array([r.weight for r in positives])
-    negative_weights = np.array([r.weight for r in negatives])
-    learned = how.combine in LEARNED
-    sample = embeddings.sample(how.seed) if learned or how.metric in SAMPLED else None
-    if learned and sample is not None:
-        score = scorer(how.metric, ahead, embeddings.statistics)
-        learn = learn_logistic if how.combine == "logistic" else learn_lda
-        background = ~same_object(embeddings, references, how.same_arcsec)[sample.rows]
-        every = np.concatenate([weights, negative_weights])
-        return learn(ahead, against, every, sample, background, score)
+    chosen = how.settled(embeddings, references).combine
+    if chosen == "fusion":
+        found = _combined(embeddings, references, how, "mean")
+        return Fused.over(embeddings.vectors, found.score, found.weights, found.negative_weights)
+    if chosen not in LEARNED:
+        return _combined(embeddings, references, how, chosen)
+    return _learned(embeddings, references, how, chosen)
+
+
+def _learned(
+    embeddings: Embeddings, references: Sequence[Reference], how: How, combine: Combine
+) -> Ranker:
+    sample = embeddings.sample(how.seed)
+    ahead, against, weights, negative_weights = _split(references)
+    score = scorer(how.metric, ahead, embeddings.statistics)
+    background = ~same_object(embeddings, references, how.same_arcsec)[sample.rows]
+    every = np.concatenate([weights, negative_weights])
+    members: list[Combined | Learned] = []
+    for name in combine.split("+"):
+        if name == "mean":
+            members.append(_combined(embeddings, references, how, "mean"))
+        else:
+            learn = learn_logistic if name == "logistic" else learn_lda
+            members.append(learn(ahead, against, every, sample, background, score))
+    return members[0] if len(members) == 1 else blend(members, sample.vectors[background])
+
+
+def _combined(
+    embeddings: Embeddings, references: Sequence[Reference], how: How, combine: Combine
+) -> Combined:
+    ahead, against, weights, negative_weights = _split(references)
+    sample = embeddings.sample(how.seed) if how.metric in SAMPLED else None
     vectors = np.concatenate([ahead, against])
     score = scorer(how.metric, vectors, embeddings.statistics, sample)
-    if how.combine == "fusion":
-        return Fused.over(embeddings.vectors, score, weights, negative_weights)
-    if how.combine == "min" and np.ptp(weights) > 0:
+    if combine == "min" and np.ptp(weights) > 0:
         raise UsageError("combine 'min' takes the nearest reference, whatever its emphasis")
     return Combined(
         score=score,
-        combine="min" if how.combine == "min" else "mean",
+        combine="min" if combine == "min" else "mean",
         weights=weights,
         negative_weights=negative_weights,
     )
+
+
+def _split(
+    references: Sequence[Reference],
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Vectors (P, D) and (Q, D) of positive and negative references, and their weights."""
+    ahead = [r for r in references if not r.negative]
+    against = [r for r in references if r.negative]
+    vectors = np.stack([r.vector for r in ahead])
+    none = np.empty((0, vectors.shape[1]))
+    return (
+        vectors,
+        np.stack([r.vector for r in against]) if against else none,
+        np.array([r.weight for r in ahead]),
+        np.array([r.weight for r in against]),
+    )
+
+
+def _held_out_rank(
+    embeddings: Embeddings, references: Sequence[Reference], how: How
+) -> dict[Combine, float]:
+    """Mean logarithm of the share of random objects ahead of a reference left out, by choice.
+
+    Each positive reference in turn (the first ten) is left out and looked for with the others,
+    among the sample of the set; 0 would be last of all.
+    """
+    sample = embeddings.sample(how.seed)
+    random = sample.vectors[~same_object(embeddings, references, how.same_arcsec)[sample.rows]]
+    positives = [i for i, r in enumerate(references) if not r.negative]
+    found: dict[Combine, float] = {}
+    for combine in CHOICES:
+        shares = []
+        for left_out in positives[:_MOST_HELD_OUT]:
+            rest = [r for i, r in enumerate(references) if i != left_out]
+            ranker = _learned(embeddings, rest, how, combine)
+            own = ranker.exact(references[left_out].vector[None]).distance[0]
+            ahead = int((ranker.exact(random).distance < own).sum())
+            shares.append(np.log((1 + ahead) / (1 + len(random))))
+        found[combine] = float(np.mean(shares))
+    return found
 
 
 def eligible(

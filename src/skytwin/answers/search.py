@@ -210,7 +210,7 @@ def search(
     UsageError, Mismatch
         See `resolve`; the condition leaves nothing to search.
     """
-    how = How.of(metric=metric, combine=combine, seed=seed, same_arcsec=same_arcsec)
+    asked = How.of(metric=metric, combine=combine, seed=seed, same_arcsec=same_arcsec)
     references = resolve(
         embeddings,
         like,
@@ -226,6 +226,7 @@ def search(
         where=where,
         include_self=include_self,
     )
+    how = asked.settled(embeddings, references)
     ranker = make_ranker(embeddings, references, how)
     found: Neighbours
     if radius is None:
@@ -241,7 +242,7 @@ def search(
         excluded=excluded,
         ranker=ranker,
         settings={
-            **how.recorded(references),
+            **how.recorded(references, asked),
             "k": k if radius is None else None,
             "radius": radius,
             "where": where,

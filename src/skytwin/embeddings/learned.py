@@ -7,23 +7,25 @@ probability comes from calibration on labels.
 
 ``logistic`` is ridge-regularised logistic regression on standardised features. ``lda`` is the
 exemplar LDA of Hariharan, Malik & Ramanan (2012, ECCV, eq. 4): one covariance of the whole set,
-shrunk towards the identity, serves every query.
+shrunk towards the identity, serves every query. A `Blend` adds up several scores, each brought
+to unit deviation over random objects.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
 
 from skytwin.embeddings.metric import Rough, Scorer, product, product_error
-from skytwin.embeddings.ranker import Scores
+from skytwin.embeddings.ranker import Combined, Scores
 from skytwin.embeddings.sample import Sample
 from skytwin.embeddings.vectors import Block, Statistics
 from skytwin.errors import DataError
 
-__all__ = ["Learned", "learn_lda", "learn_logistic"]
+__all__ = ["Blend", "Learned", "blend", "learn_lda", "learn_logistic"]
 
 BACKGROUND = 300
 # Times the number of features: ridge per feature of a 1280-d network that did best is 1000.
@@ -60,22 +62,87 @@ class Learned:
         )
         return found
 
-    def rough(self, block: Block, /) -> Rough:
-        """See `skytwin.embeddings.ranker.Ranker`."""
+    def rough_logit(self, block: Block) -> Rough:
+        """Bounds on the logit, (n,) each."""
         matrix = self.weights.astype(np.float32)[:, None]
         logit = product(block.values, matrix)[:, 0] + self.offset
         length = np.sqrt(self.statistics.norms[block.rows, 0])
         width = float(np.linalg.norm(self.weights))
         slack = product_error(len(self.weights)) * width * length + 1e-12
-        return Rough(lower=_distance(logit + slack), upper=_distance(logit - slack))
+        return Rough(lower=logit - slack, upper=logit + slack)
+
+    def rough(self, block: Block, /) -> Rough:
+        """See `skytwin.embeddings.ranker.Ranker`."""
+        return _as_distance(self.rough_logit(block))
 
     def exact(self, vectors: np.ndarray, /) -> Scores:
         """See `skytwin.embeddings.ranker.Ranker`."""
         return Scores(distance=_distance(self.logit(vectors)), each=self.score.exact(vectors))
 
 
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Blend:
+    """A sum of scores, each with mean 0 and deviation 1 over random objects.
+
+    The score of a `Combined` member is its distance with the sign turned, that of a `Learned`
+    one its logit; the distance is ``log(1 + exp(-sum))``.
+
+    Attributes
+    ----------
+    members : tuple of Combined or Learned
+    centre, width : ndarray, shape (members,)
+        Mean and deviation of their scores over the random objects.
+    """
+
+    members: tuple[Combined | Learned, ...]
+    centre: np.ndarray
+    width: np.ndarray
+
+    def rough(self, block: Block, /) -> Rough:
+        """See `skytwin.embeddings.ranker.Ranker`."""
+        lower, upper = np.zeros(len(block.values)), np.zeros(len(block.values))
+        for member, centre, width in zip(self.members, self.centre, self.width, strict=True):
+            if isinstance(member, Learned):
+                bounds = member.rough_logit(block)
+                low, high = bounds.lower, bounds.upper
+            else:
+                bounds = member.rough(block)
+                low, high = -bounds.upper, -bounds.lower
+            lower += (low - centre) / width
+            upper += (high - centre) / width
+        return _as_distance(Rough(lower=lower - 1e-12, upper=upper + 1e-12))
+
+    def exact(self, vectors: np.ndarray, /) -> Scores:
+        """See `skytwin.embeddings.ranker.Ranker`."""
+        total, each = np.zeros(len(vectors)), np.empty((len(vectors), 0))
+        for member, centre, width in zip(self.members, self.centre, self.width, strict=True):
+            found = member.exact(vectors)
+            each = found.each
+            total += (_score(member, vectors, found) - centre) / width
+        return Scores(distance=_distance(total), each=each)
+
+
+def blend(members: Sequence[Combined | Learned], background: np.ndarray) -> Blend:
+    """Add up scores; ``background`` (n, D) are the random vectors that give their widths."""
+    scores = np.stack([_score(m, background, m.exact(background)) for m in members])
+    width = scores.std(axis=1)
+    return Blend(
+        members=tuple(members),
+        centre=scores.mean(axis=1),
+        width=np.where(width > 0, width, 1.0),
+    )
+
+
+def _score(member: Combined | Learned, vectors: np.ndarray, found: Scores) -> np.ndarray:
+    return member.logit(vectors) if isinstance(member, Learned) else -found.distance
+
+
 def _distance(logit: np.ndarray) -> np.ndarray:
     return np.asarray(np.logaddexp(0.0, -logit))
+
+
+def _as_distance(logit: Rough) -> Rough:
+    return Rough(lower=_distance(logit.upper), upper=_distance(logit.lower))
 
 
 def learn_logistic(
@@ -119,8 +186,10 @@ def learn_logistic(
     each = np.concatenate(parts) * len(z) / 2
     target = np.arange(len(z)) < len(positives)
     model = LogisticRegression(C=1.0 / (RIDGE_PER_FEATURE * z.shape[1]), max_iter=1000)
-    model.fit(z, target, sample_weight=each)
-    return _from_standardized(model.coef_[0], float(model.intercept_[0]), sample, score)
+    # The weights lie in the span of the rows, mostly far fewer than there are features.
+    basis, within = np.linalg.qr(z.T)
+    model.fit(within.T, target, sample_weight=each)
+    return _from_standardized(basis @ model.coef_[0], float(model.intercept_[0]), sample, score)
 
 
 def learn_lda(

@@ -30,7 +30,9 @@ __all__ = [
     "check_emphasis",
 ]
 
-Combine = Literal["mean", "min", "fusion", "logistic", "lda"]
+Combine = Literal[
+    "mean", "min", "fusion", "logistic", "lda", "mean+logistic", "logistic+lda", "auto"
+]
 COMBINATIONS: tuple[Combine, ...] = get_args(Combine)
 DEFAULT_COMBINE: Combine = "mean"
 

@@ -110,7 +110,7 @@ class Encoder:
     @cached_property
     def fingerprint(self) -> str:
         """Hash over the network's fingerprint, the preparation and the orbit."""
-        content = {
+        content: dict[str, Any] = {
             "network": self.network.fingerprint,
             "prepare": self.prepare.to_dict(),
             "orbit": self.orbit,

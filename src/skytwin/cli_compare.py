@@ -1,0 +1,79 @@
+"""``skytwin compare``: which metric and combination finds most, on labelled objects."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from skytwin.cli_options import (
+    Emb,
+    Positive,
+    Quiet,
+    Result,
+    SameArcsec,
+    Save,
+    listed,
+    numbers,
+    tell,
+)
+from skytwin.errors import UsageError
+
+__all__ = ["compare"]
+
+
+def compare(
+    embedding: Emb,
+    positive: Positive,
+    ways: Annotated[
+        str | None,
+        typer.Option("--ways", help="METRIC+COMBINE,...: standardized+mean,euclidean+min [all]."),
+    ] = None,
+    references: Annotated[
+        str, typer.Option("--references", help="How many references; several: 1,5,20.")
+    ] = "5",
+    negatives: Annotated[
+        str, typer.Option("--negatives", help="How many negative ones; several: 0,5.")
+    ] = "0",
+    draws: Annotated[int, typer.Option("--draws", help="Random draws of references.")] = 30,
+    top: Annotated[int, typer.Option("--top", help="Purity of the nearest so many.")] = 100,
+    same_arcsec: SameArcsec = 2.0,
+    seed: Annotated[int, typer.Option("--seed", help="Of the draws and the background.")] = 0,
+    out: Result = None,
+    save: Save = None,
+    quiet: Quiet = False,
+) -> None:
+    """Score ways of searching by leaving references out, on labelled objects."""
+    from skytwin.answers.compare import WAYS
+    from skytwin.answers.compare import compare as run
+    from skytwin.embeddings.table import Embeddings
+    from skytwin.report_compare import save_comparison
+    from skytwin.report_files import check_targets
+
+    check_targets(out, save or [])
+    found = run(
+        Embeddings.open(embedding),
+        positive,
+        ways=WAYS if ways is None else [_way(text) for text in listed(ways) or []],
+        references=_counts(references, "--references"),
+        negatives=_counts(negatives, "--negatives"),
+        draws=draws,
+        top=top,
+        same_arcsec=same_arcsec,
+        seed=seed,
+        quiet=quiet,
+    )
+    typer.echo(found.summary)
+    tell(save_comparison(found, out, save or []))
+
+
+def _way(text: str) -> tuple[str, str]:
+    metric, _, combine = text.partition("+")
+    return metric.strip(), combine.strip() or "mean"
+
+
+def _counts(text: str, option: str) -> list[int]:
+    found = numbers(text, option) or []
+    if any(number != int(number) for number in found):
+        raise UsageError(f"{option} {text}; expected whole numbers such as 1,5,20")
+    return [int(number) for number in found]

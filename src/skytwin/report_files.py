@@ -1,0 +1,44 @@
+"""Writing what a verb found: tables, pictures, and the check that their places are free."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from skytwin.answers.export import FORMATS
+from skytwin.files import require_new
+from skytwin.run import require_free
+
+__all__ = ["PICTURES", "check_targets", "draw_pictures", "save_picture", "written"]
+
+PICTURES = (".png", ".pdf")
+
+
+def check_targets(out: Path | None, save: list[Path]) -> None:
+    """Refuse what could not be written before anything is searched or written."""
+    for path in save:
+        require_new(path, (*FORMATS, *PICTURES))
+    if out is not None:
+        require_free(out)
+
+
+def written(paths: list[Path], blind: str | None = None) -> str:
+    """What to say of files, and of a mosaic that could not be drawn."""
+    lines = [f"written: {', '.join(map(str, paths))}"] if paths else []
+    return "\n".join(lines + ([f"  without a mosaic: {blind}"] if blind else []))
+
+
+def draw_pictures(where: Path, drawings: Mapping[str, Any], meta: Mapping[str, str]) -> None:
+    """Draw each, by name, as PNG and as PDF into a folder."""
+    for name, draw in drawings.items():
+        drawn = draw()
+        for ending in PICTURES:
+            save_picture(drawn, where / f"{name}{ending}", meta)
+
+
+def save_picture(drawn: Any, path: Path, meta: Mapping[str, str]) -> None:
+    """Write one drawing, with where it comes from."""
+    from skytwin.answers import figures
+
+    figures.save(drawn, path, meta)
