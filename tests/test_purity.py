@@ -136,7 +136,7 @@ def test_composition_is_a_count_of_the_top() -> None:
 def test_a_threshold_is_carried_over_with_the_first_sets_scaling() -> None:
     here, there = labelled(seed=1), labelled(seed=2)
     first = rare(seed=1)[0]
-    curve = skytwin.purity(here, first, "kind=a")
+    curve = skytwin.purity(here, first, "kind=a", combine="mean")
     cut = curve.at_purity(0.5)
     carried = curve.carry_to(there, cut)
     x, y = (np.asarray(e.vectors).astype(float) for e in (here, there))

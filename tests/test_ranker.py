@@ -103,7 +103,9 @@ def test_the_contract_of_every_ranker(
 def test_weighted_mean_and_negatives_by_hand(survey: skytwin.Embeddings) -> None:
     z = standardized(survey)
     apart = cdist(z, z[[0, 1, 500]], "cosine")
-    found = skytwin.search(survey, ["s0", "s1"], unlike="s500", emphasis=[3, 1], k=N)
+    found = skytwin.search(
+        survey, ["s0", "s1"], unlike="s500", emphasis=[3, 1], k=N, combine="mean"
+    )
     want = (3 * apart[:, 0] + apart[:, 1]) / 4 - 0.5 * apart[:, 2]
     np.testing.assert_allclose(found.distance, want[found.rows], atol=1e-6)
     assert found.settings["emphasis"] == [3.0, 1.0]
@@ -172,7 +174,7 @@ def test_negatives_push_their_like_down(survey: skytwin.Embeddings) -> None:
     for combine in COMBINATIONS:
         plain = skytwin.search(survey, ["s0", "s1"], k=N, combine=combine)
         turned = skytwin.search(survey, ["s0", "s1"], unlike="s500", k=N, combine=combine)
-        near = skytwin.search(survey, "s500", k=20).rows
+        near = skytwin.search(survey, "s500", k=20, combine="mean").rows
         before = np.flatnonzero(np.isin(plain.rows, near)).mean()
         assert np.flatnonzero(np.isin(turned.rows, near)).mean() > before, combine
 
@@ -184,7 +186,7 @@ def test_the_seed_moves_the_background_and_is_recorded(survey: skytwin.Embedding
     np.testing.assert_array_equal(one.distance, same.distance)
     assert not np.array_equal(one.distance, other.distance)
     assert one.settings["seed"] == 1
-    assert skytwin.search(survey, "s0").settings["seed"] is None
+    assert skytwin.search(survey, "s0", combine="mean").settings["seed"] is None
 
 
 def test_bad_input(survey: skytwin.Embeddings) -> None:

@@ -35,7 +35,7 @@ def make_survey(folder: Path, count: int = 60, first: int = 0, **encoder: Any) -
 
 def test_nearest_are_nearest_and_the_reference_is_left_out() -> None:
     emb = labelled()
-    found = skytwin.search(emb, "s7", k=10)
+    found = skytwin.search(emb, "s7", k=10, combine="mean")
     x = np.asarray(emb.vectors).astype(float)
     z = (x - x.mean(0)) / x.std(0)
     z /= np.linalg.norm(z, axis=1)[:, None]
@@ -135,7 +135,10 @@ def test_min_and_mean_differ_and_name_the_nearest_reference() -> None:
     emb = labelled()
     for combine in ("mean", "min"):
         found = skytwin.search(emb, ["s7", "s9"], k=20, combine=combine)
-        alone = [skytwin.search(emb, [name], k=400, include_self=True) for name in ("s7", "s9")]
+        alone = [
+            skytwin.search(emb, name, k=400, include_self=True, combine="mean")
+            for name in ("s7", "s9")
+        ]
         each = np.stack([dict_of(one)[found.rows] for one in alone], axis=1)
         want = each.mean(1) if combine == "mean" else each.min(1)
         np.testing.assert_allclose(found.distance, want, atol=1e-12)

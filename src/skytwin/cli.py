@@ -10,6 +10,7 @@ import typer
 
 from skytwin.cli_certify import app as certify_app
 from skytwin.cli_compare import compare
+from skytwin.cli_explain import explain
 from skytwin.cli_images import embed, ingest
 from skytwin.cli_options import DisplayText
 from skytwin.cli_search import purity, search
@@ -26,7 +27,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for verb in (ingest, embed, search, purity, compare):
+for verb in (ingest, embed, search, purity, compare, explain):
     app.command()(verb)
 app.add_typer(certify_app, name="certify")
 _INTERRUPTED = 130

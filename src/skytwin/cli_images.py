@@ -162,6 +162,9 @@ def embed(
         str | None,
         typer.Option("--orbit", help="Average over flips or d4 (flips and quarter turns) [none]."),
     ] = None,
+    root: Annotated[
+        bool, typer.Option("--root", help="Square root of every feature, which evens them out.")
+    ] = False,
     batch: Annotated[int, typer.Option("--batch", help="Images per pass.")] = 32,
     seed: Annotated[int, typer.Option("--seed", help="Of the sample that pca:N is fitted on.")] = 0,
     device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
@@ -184,6 +187,7 @@ def embed(
         bands=bands,
         stretch=stretch,
         orbit=orbit,
+        root=root,
         batch=batch,
         seed=seed,
         device=device,

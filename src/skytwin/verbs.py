@@ -215,6 +215,7 @@ def embed(
     bands: str | None = None,
     stretch: str | None = None,
     orbit: str | None = None,
+    root: bool = False,
     preset: str | None = None,
     batch: int = 32,
     seed: int = 0,
@@ -248,6 +249,8 @@ def embed(
         Average the vector over the image's flips, or flips and quarter turns.
     preset : {"ulisse"}, optional
         Settings of a published method; others given here overrule them.
+    root : bool
+        Store the square root of every feature: evens out their variances (RootSIFT).
     batch : int
         Images per pass.
     seed : int
@@ -278,6 +281,7 @@ def embed(
             ("bands", bands),
             ("stretch", stretch),
             ("orbit", orbit),
+            ("root", root or None),
         )
         if value is not None
     }

@@ -31,11 +31,13 @@ __all__ = [
     "named",
 ]
 
-LEARNED: tuple[Combine, ...] = ("logistic", "lda", "mean+logistic", "logistic+lda")
+LEARNED: tuple[Combine, ...] = ("logistic", "lda", "mean+logistic")
 # What ``auto`` chooses from, the one that is given the benefit of the doubt first.
-CHOICES: tuple[Combine, Combine] = ("mean+logistic", "logistic+lda")
+CHOICES: tuple[Combine, Combine] = ("mean+logistic", "lda")
 _ENOUGH_TO_CHOOSE, _MOST_HELD_OUT = 3, 10
-DOUBT, TYPICAL_RANK, MARGIN = 0.5, float(np.log(0.12)), 0.0
+_HELD_OUT_AMONG = 1000
+# Mean log share ahead of a reference left out, above which references count as hard to find.
+HARD = float(np.log(0.175))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,9 +85,11 @@ class How:
     def settled(self, embeddings: Embeddings, references: Sequence[Reference]) -> How:
         """The same with ``auto`` replaced by what it chooses for these references.
 
-        With the standardized metric: the blend that ranks the references best, each left out in
-        turn, with a benefit of the doubt. No other label is seen. Below three references, where
-        leaving one out says little, the first choice; with another metric the mean.
+        With the standardized metric: ``mean+logistic``, or ``lda`` where that ranks the
+        references, each left out in turn, better, or where they are hard to find (see
+        docs/explanation/combining.md). No label but the references is seen. Below three
+        references, where leaving one out says little: ``mean+logistic``. With another metric:
+        the mean.
         """
         if self.combine != "auto":
             return self
@@ -95,11 +99,10 @@ class How:
         if sum(not r.negative for r in references) < _ENOUGH_TO_CHOOSE:
             return replace(self, combine=first)
         rank = _held_out_rank(embeddings, references, self)
-        gain = rank[first] - rank[second]
-        # References that are hard to find by either are of a rare or mixed kind, for which
-        # the second did better wherever it was measured.
-        hard = DOUBT * (rank[first] - TYPICAL_RANK)
-        return replace(self, combine=second if gain + hard > MARGIN else first)
+        # References that the first can hardly find are of a rare or mixed kind, for which the
+        # second did better wherever it was measured, even where it ranks them no better.
+        gain, hard = rank[first] - rank[second], rank[first] - HARD
+        return replace(self, combine=second if gain + hard > 0 else first)
 
     def recorded(self, references: Sequence[Reference], asked: How) -> dict[str, Any]:
         """As recorded in manifests; what has no bearing on these references is None.
@@ -198,10 +201,11 @@ def _held_out_rank(
     """Mean logarithm of the share of random objects ahead of a reference left out, by choice.
 
     Each positive reference in turn (the first ten) is left out and looked for with the others,
-    among the sample of the set; 0 would be last of all.
+    among a thousand random objects; 0 would be last of all.
     """
     sample = embeddings.sample(how.seed)
-    random = sample.vectors[~same_object(embeddings, references, how.same_arcsec)[sample.rows]]
+    free = ~same_object(embeddings, references, how.same_arcsec)[sample.rows]
+    random = sample.vectors[free][:_HELD_OUT_AMONG]
     positives = [i for i, r in enumerate(references) if not r.negative]
     found: dict[Combine, float] = {}
     for combine in CHOICES:

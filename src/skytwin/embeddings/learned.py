@@ -30,7 +30,7 @@ __all__ = ["Blend", "Learned", "blend", "learn_lda", "learn_logistic"]
 BACKGROUND = 300
 # Times the number of features: ridge per feature of a 1280-d network that did best is 1000.
 RIDGE_PER_FEATURE = 0.8
-SHRINKAGE = 0.5
+SHRINKAGE = 0.8
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

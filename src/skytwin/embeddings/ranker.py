@@ -30,11 +30,9 @@ __all__ = [
     "check_emphasis",
 ]
 
-Combine = Literal[
-    "mean", "min", "fusion", "logistic", "lda", "mean+logistic", "logistic+lda", "auto"
-]
+Combine = Literal["mean", "min", "fusion", "logistic", "lda", "mean+logistic", "auto"]
 COMBINATIONS: tuple[Combine, ...] = get_args(Combine)
-DEFAULT_COMBINE: Combine = "mean"
+DEFAULT_COMBINE: Combine = "auto"
 
 # Half a negative reference's pull per positive one's: Rocchio's usual ratio is 0.2 to 1.
 NEGATIVE_SHARE = 0.5

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
+from scipy.linalg import cho_factor, cho_solve
 
 from skytwin.embeddings.vectors import Statistics, Vectors
 from skytwin.errors import UsageError
 
 __all__ = ["SAMPLE_ROWS", "WHITE_COMPONENTS", "Sample", "draw"]
 
-SAMPLE_ROWS = 4000
+SAMPLE_ROWS = 3000
 WHITE_COMPONENTS = 64
 
 
@@ -62,17 +63,43 @@ class Sample:
 
         ``S`` is shrunk towards the identity, times the mean variance, by the share
         ``shrinkage``, above 0.
+
+        Notes
+        -----
+        With fewer rows than features the matrix of the rows' products is inverted instead
+        (Woodbury): ``(aZ'Z + bI)^-1 = (I - Z'(ZZ' + b/a I)^-1 Z) / b``.
         """
-        power, directions = self._components
-        shrunk = (1 - shrinkage) * power + shrinkage * max(float(power.mean()), 1e-300)
-        solved: np.ndarray = directions @ ((directions.T @ right) / shrunk)
-        return solved
+        z = self._centred
+        power = max(float(np.einsum("ij,ij->", z, z)) / z.size, 1e-300)
+        part, whole = (1 - shrinkage) / len(z), shrinkage * power
+        if len(z) >= z.shape[1]:
+            return np.asarray(cho_solve(self._factor(part, whole), right))
+        inner = cho_solve(self._factor(1.0, whole / part), z @ right)
+        return np.asarray((right - z.T @ inner) / whole)
+
+    def _factor(self, part: float, whole: float) -> tuple[np.ndarray, bool]:
+        key = (part, whole)
+        if key not in self._factors:
+            z = self._centred
+            product = z.T @ z if len(z) >= z.shape[1] else z @ z.T
+            product = part * product
+            product[np.diag_indices_from(product)] += whole
+            self._factors[key] = cho_factor(product, lower=True, overwrite_a=True)
+        return self._factors[key]
+
+    @cached_property
+    def _factors(self) -> dict[tuple[float, float], tuple[np.ndarray, bool]]:
+        return {}
+
+    @cached_property
+    def _centred(self) -> np.ndarray:
+        z = self.standardized()
+        return np.asarray(z - z.mean(axis=0))
 
     @cached_property
     def _components(self) -> tuple[np.ndarray, np.ndarray]:
         """Variances, ascending, and directions (D, D) of the sample's principal components."""
-        z = self.standardized()
-        z = z - z.mean(axis=0)
+        z = self._centred
         power, directions = np.linalg.eigh(z.T @ z / len(z))
         return np.maximum(power, 0.0), directions
 

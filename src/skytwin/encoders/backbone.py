@@ -22,7 +22,7 @@ from huggingface_hub.utils import get_session  # type: ignore[attr-defined]
 from safetensors.torch import load_file
 
 from skytwin.encoders.encoder import fingerprint
-from skytwin.encoders.runtime import choose_runtime, openvino_run, torch_run
+from skytwin.encoders.runtime import Run, choose_runtime, openvino_run, torch_run
 from skytwin.encoders.torchvision_guard import import_timm
 from skytwin.errors import DataError, Mismatch, Unreachable, UsageError, unknown
 from skytwin.files import hash_file
@@ -35,6 +35,18 @@ DEFAULT_SIZE = 224
 _HUB_TIMEOUT_S = 5
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
 _HUB_PREFIXES = ("hf_hub:", "hf-hub:")
+
+
+class _UpToPooling(torch.nn.Module):
+    """A network of timm without its pooling and what follows, sharing its weights."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+        features: torch.Tensor = self.model.forward_features(x_BCHW)
+        return features
 
 
 class BackboneNetwork:
@@ -77,6 +89,9 @@ class BackboneNetwork:
         self._weights = weights
         self._made_by = {**made_by, "runtime": runtime}
         self._run = torch_run(model, device)
+        # OpenVINO has a copy of its own: torch's is let go.
+        self._model, self._device = (model if runtime == "torch" else None), device
+        self._features: Run | None = None
         self.dim = self._measure_dim()
         if runtime == "openvino":
             self._run = openvino_run(model, self.channels, self.size)
@@ -84,6 +99,26 @@ class BackboneNetwork:
     def forward(self, x_BCHW: np.ndarray) -> np.ndarray:
         """Vectors ``(n, dim)`` of prepared images ``(n, channels, size, size)``."""
         return self._run(np.ascontiguousarray(x_BCHW, dtype=np.float32))
+
+    def features(self, x_BCHW: np.ndarray) -> np.ndarray:
+        """What comes before the pooling, as timm has it, for instance maps ``(n, D, h, w)``.
+
+        Run by OpenVINO on a CPU where it is installed, which is prepared at the first call.
+
+        Raises
+        ------
+        UsageError
+            The network was opened with OpenVINO, which was given the whole of it.
+        """
+        if self._features is None:
+            if self._model is None:
+                raise UsageError(f"{self.name} runs with OpenVINO; open it with runtime='torch'")
+            part = _UpToPooling(self._model)
+            if choose_runtime("auto", self._device) == "openvino":
+                self._features = openvino_run(part, self.channels, self.size)
+            else:
+                self._features = torch_run(part, self._device)
+        return self._features(np.ascontiguousarray(x_BCHW, dtype=np.float32))
 
     def describe(self) -> dict[str, Any]:
         """Where the weights came from, and their file's hash."""

@@ -25,6 +25,7 @@ __all__ = [
     "check_orbit",
     "fingerprint",
     "orbit_views",
+    "signed_root",
 ]
 
 Orbit = Literal["none", "flips", "d4"]
@@ -74,6 +75,10 @@ class Encoder:
         is; ``"flips"``, mirrored along x, along y, and both; ``"d4"``, the four quarter turns
         of the image and of its mirror image. Being square, the prepared image may be turned in
         place of the flux.
+    root : bool
+        The square root of every number of the vector, its sign kept, is taken last. Pooled
+        features count how often something was seen, and their spread grows with their mean; the
+        root evens that out (RootSIFT: Arandjelovic & Zisserman 2012, CVPR, section 3).
     pixel_scale : float or None
         Arcsec per pixel of the cutouts the encoder was made for; not part of the fingerprint.
     """
@@ -82,6 +87,7 @@ class Encoder:
     prepare: Prepare
     inner: tuple[Prepare, ...] = ()
     orbit: Orbit = "none"
+    root: bool = False
     pixel_scale: float | None = None
 
     def __post_init__(self) -> None:
@@ -117,6 +123,8 @@ class Encoder:
         }
         if self.inner:
             content["inner"] = [one.to_dict() for one in self.inner]
+        if self.root:
+            content["root"] = True
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def encode(self, flux: np.ndarray, batch: int = 32) -> np.ndarray:
@@ -153,7 +161,7 @@ class Encoder:
                 of_views = np.concatenate(passes).reshape(views, len(x), width)
                 columns = slice(part * width, (part + 1) * width)
                 vectors[rows, columns] = of_views.mean(axis=0, dtype=np.float32)
-        return vectors
+        return signed_root(vectors) if self.root else vectors
 
     def describe(self) -> dict[str, Any]:
         """All that shapes a vector, JSON-able; what lies where is only in `save`'s file."""
@@ -165,6 +173,7 @@ class Encoder:
             "prepare": self.prepare.to_dict(),
             "inner": [one.to_dict() for one in self.inner],
             "orbit": self.orbit,
+            "root": self.root,
             "pixel_scale": self.pixel_scale,
             "fingerprint": self.fingerprint,
         }
@@ -200,6 +209,11 @@ def orbit_views(x: np.ndarray, orbit: Orbit) -> np.ndarray:
     else:
         views = [np.rot90(v, turns, axes=(-2, -1)) for v in (x, mirrored) for turns in range(4)]
     return np.stack(views)
+
+
+def signed_root(x: np.ndarray) -> np.ndarray:
+    """``sign(x) sqrt(|x|)``, in the type of ``x``."""
+    return np.asarray(np.copysign(np.sqrt(np.abs(x)), x))
 
 
 def check_orbit(orbit: str) -> None:

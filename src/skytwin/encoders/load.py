@@ -54,6 +54,7 @@ def open_encoder(
     bands: str | None = None,
     stretch: str = "linear",
     orbit: Orbit = "none",
+    root: bool = False,
     interpolation: Interpolation | None = None,
     seed: int = 0,
     device: str = "auto",
@@ -83,6 +84,8 @@ def open_encoder(
         See `Stretch.parse`; settled here for the cutouts' dtype.
     orbit : str
         ``"none"``, ``"flips"``, ``"d4"``: see `Encoder`.
+    root : bool
+        Take the square root of every feature: see `Encoder`.
     interpolation : str, optional
         See `Prepare`. By default ``"area"`` to shrink and ``"bilinear"`` to enlarge.
     seed : int
@@ -162,6 +165,7 @@ def open_encoder(
         prepare=prepared[0],
         inner=tuple(prepared[1:]),
         orbit=orbit,
+        root=root,
         pixel_scale=cutouts_like.pixel_scale,
     )
 
@@ -206,6 +210,7 @@ def load_saved(
         name, orbit, made_by = content["network"], content["orbit"], content["made_by"]
         prepare = Prepare.from_dict(content["prepare"])
         inner = tuple(Prepare.from_dict(one) for one in content.get("inner", ()))
+        root = bool(content.get("root", False))
         pixel_scale, files = content["pixel_scale"], content["files"]
         expected = content["network_fingerprint"], content["fingerprint"]
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -233,7 +238,12 @@ def load_saved(
             f"expected {expected[0][:12]}); give --weights {remedy}"
         )
     encoder = Encoder(
-        network=network, prepare=prepare, inner=inner, orbit=orbit, pixel_scale=pixel_scale
+        network=network,
+        prepare=prepare,
+        inner=inner,
+        orbit=orbit,
+        root=root,
+        pixel_scale=pixel_scale,
     )
     if encoder.fingerprint != expected[1]:
         raise DamagedArtefact(f"{str(path)!r} was edited; restore it or make the folder anew")
