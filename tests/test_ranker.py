@@ -179,6 +179,38 @@ def test_negatives_push_their_like_down(survey: skytwin.Embeddings) -> None:
         assert np.flatnonzero(np.isin(turned.rows, near)).mean() > before, combine
 
 
+def test_a_blend_is_the_sum_of_its_standardised_members(survey: skytwin.Embeddings) -> None:
+    rows, x = [0, 1, 2], np.asarray(survey.vectors)
+    mean = -ranker_of(survey, rows, combine="mean").exact(x).distance
+    logit = -np.log(np.expm1(ranker_of(survey, rows, combine="logistic").exact(x).distance))
+    rest = np.setdiff1d(np.arange(N), rows)
+    total = sum(w * (s - s[rest].mean()) / s[rest].std() for w, s in ((2, mean), (1, logit)))
+    found = ranker_of(survey, rows, combine="mean+logistic").exact(x).distance
+    np.testing.assert_allclose(found, np.log1p(np.exp(-total)), rtol=1e-6, atol=1e-9)
+
+
+def test_auto_takes_lda_where_it_ranks_references_left_out_better() -> None:
+    # Two strong common factors hide from the cosine a class that differs across them.
+    rng = np.random.default_rng(1)
+    x = 3 * rng.standard_normal((N, 2)) @ rng.standard_normal((2, 60))
+    x += 0.3 * rng.standard_normal((N, 60))
+    x[:40] += 0.8 * np.where(np.arange(60) % 2, 1, -1)
+    hidden = skytwin.Embeddings.from_arrays(x, [f"s{i}" for i in range(N)])
+    found = skytwin.search(hidden, ["s0", "s1", "s2", "s3", "s4"], k=30)
+    assert (found.settings["combine"], found.settings["chosen_by"]) == ("lda", "auto")
+    assert (found.rows < 40).mean() > 0.9
+    assert "lda distance" in repr(found)
+    two = skytwin.search(hidden, ["s0", "s1"], k=30)
+    assert two.settings["combine"] == "mean+logistic"
+    euclidean = skytwin.search(hidden, ["s0", "s1", "s2"], metric="euclidean")
+    assert euclidean.settings["combine"] == "mean"
+
+
+def test_auto_keeps_the_blend_for_a_plain_class(survey: skytwin.Embeddings) -> None:
+    found = skytwin.search(survey, ["s0", "s1", "s2", "s3", "s4"], k=20)
+    assert found.settings["combine"] == "mean+logistic"
+
+
 def test_the_seed_moves_the_background_and_is_recorded(survey: skytwin.Embeddings) -> None:
     one, same, other = (
         skytwin.search(survey, ["s0", "s1"], combine="logistic", seed=seed) for seed in (1, 1, 2)

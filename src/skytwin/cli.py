@@ -14,6 +14,7 @@ from skytwin.cli_explain import explain
 from skytwin.cli_images import embed, ingest
 from skytwin.cli_options import DisplayText
 from skytwin.cli_search import purity, search
+from skytwin.cli_twins import twins
 from skytwin.errors import SkytwinError
 
 __all__ = ["app", "main"]
@@ -27,7 +28,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for verb in (ingest, embed, search, purity, compare, explain):
+for verb in (ingest, embed, search, purity, compare, explain, twins):
     app.command()(verb)
 app.add_typer(certify_app, name="certify")
 _INTERRUPTED = 130

@@ -24,11 +24,13 @@ __all__ = [
     "linked_groups",
     "merge_groups",
     "sky_groups",
+    "sky_pairs",
     "straddling",
     "unit_vectors",
 ]
 
 _PAIRS_AT_ONCE = 20_000_000  # 16 bytes each
+_LISTED = 500_000
 
 
 def sky_groups(positions: np.ndarray | None, group_arcsec: float, count: int) -> np.ndarray:
@@ -68,6 +70,56 @@ def sky_groups(positions: np.ndarray | None, group_arcsec: float, count: int) ->
     group = np.arange(count, dtype=np.int64)
     group[known] = count + linked[place.reshape(-1)]
     return _in_order(group)
+
+
+def sky_pairs(
+    positions: np.ndarray, arcsec: float, other: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray] | None:
+    """Pairs of rows at most so far apart, and how far; None where they are too many to list.
+
+    Parameters
+    ----------
+    positions : ndarray, shape (N, 2)
+        RA and Dec in degrees; a row with NaN is in no pair.
+    arcsec : float
+    other : ndarray, shape (M, 2), optional
+        Where the second row of each pair is from; by default the same set, each pair once.
+
+    Returns
+    -------
+    rows : ndarray, shape (n, 2), int64
+    separation : ndarray, shape (n,), float64
+        In arcsec.
+    """
+    known = [
+        np.flatnonzero(np.isfinite(given).all(axis=1))
+        for given in (positions, positions if other is None else other)
+    ]
+    points = [
+        unit_vectors(np.asarray(given, dtype=np.float64)[rows])
+        for given, rows in zip(
+            (positions, positions if other is None else other), known, strict=True
+        )
+    ]
+    if not len(known[0]) or not len(known[1]):
+        return np.empty((0, 2), dtype=np.int64), np.empty(0)
+    trees = [cKDTree(each) for each in points]
+    chord = _chord(arcsec)
+    count = trees[0].count_neighbors(trees[1], chord)
+    if (count - len(known[0])) / 2 > _LISTED if other is None else count > _LISTED:
+        return None
+    if other is None:
+        pairs = trees[0].query_pairs(chord, output_type="ndarray")
+    else:
+        found = trees[0].query_ball_tree(trees[1], chord)
+        one = np.repeat(np.arange(len(found)), [len(each) for each in found])
+        two = np.array([row for each in found for row in each], dtype=np.int64)
+        pairs = np.stack([one, two], axis=1)
+    length = np.linalg.norm(points[0][pairs[:, 0]] - points[1][pairs[:, 1]], axis=1)
+    apart = np.degrees(2 * np.arcsin(np.minimum(length / 2, 1.0))) * 3600
+    rows = np.stack([known[0][pairs[:, 0]], known[1][pairs[:, 1]]], axis=1).astype(np.int64)
+    order = np.lexsort((rows[:, 1], rows[:, 0]))
+    return rows[order], apart[order]
 
 
 def unit_vectors(positions: np.ndarray) -> np.ndarray:
@@ -200,7 +252,8 @@ def grouped_split(
     if not 0 < share < 1:
         raise UsageError(f"share {share}; expected a number between 0 and 1")
     group = _in_order(groups)
-    test = _deal(group, np.array([1 - share, share]), seed, stratify) == 1
+    parts = _deal(group, np.array([1 - share, share]), seed, stratify)
+    test: np.ndarray = parts == 1
     if test.all() or not test.any():
         raise UsageError(
             f"share {share:g} of {int(group.max()) + 1 if len(group) else 0} groups leaves one "
@@ -288,7 +341,8 @@ def _deal(
         counts = _round(lacking[:, each], len(singles), lacking.sum(axis=1))
         part_of[singles] = np.repeat(np.arange(len(share)), counts)
         lacking[:, each] -= counts
-    return part_of[group]
+    part: np.ndarray = part_of[group]
+    return part
 
 
 def _round(lacking: np.ndarray, count: int, total: np.ndarray) -> np.ndarray:

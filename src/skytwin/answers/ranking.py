@@ -32,12 +32,10 @@ __all__ = [
 ]
 
 LEARNED: tuple[Combine, ...] = ("logistic", "lda", "mean+logistic")
-# What ``auto`` chooses from, the one that is given the benefit of the doubt first.
-CHOICES: tuple[Combine, Combine] = ("mean+logistic", "lda")
 _ENOUGH_TO_CHOOSE, _MOST_HELD_OUT = 3, 10
 _HELD_OUT_AMONG = 1000
-# Mean log share ahead of a reference left out, above which references count as hard to find.
-HARD = float(np.log(0.175))
+# So many times nearer the front has ``lda`` to rank references left out than the mean does.
+LDA_BETTER = 1.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,8 +83,8 @@ class How:
     def settled(self, embeddings: Embeddings, references: Sequence[Reference]) -> How:
         """The same with ``auto`` replaced by what it chooses for these references.
 
-        With the standardized metric: ``mean+logistic``, or ``lda`` where that ranks the
-        references, each left out in turn, better, or where they are hard to find (see
+        With the standardized metric: ``lda`` where it ranks the references, each left out in
+        turn, clearly better than ``mean``, else ``mean+logistic`` (see
         docs/explanation/combining.md). No label but the references is seen. Below three
         references, where leaving one out says little: ``mean+logistic``. With another metric:
         the mean.
@@ -95,14 +93,11 @@ class How:
             return self
         if self.metric != "standardized":
             return replace(self, combine="mean")
-        first, second = CHOICES
-        if sum(not r.negative for r in references) < _ENOUGH_TO_CHOOSE:
-            return replace(self, combine=first)
-        rank = _held_out_rank(embeddings, references, self)
-        # References that the first can hardly find are of a rare or mixed kind, for which the
-        # second did better wherever it was measured, even where it ranks them no better.
-        gain, hard = rank[first] - rank[second], rank[first] - HARD
-        return replace(self, combine=second if gain + hard > 0 else first)
+        if sum(not r.negative for r in references) >= _ENOUGH_TO_CHOOSE:
+            mean, lda = (_held_out_rank(embeddings, references, self, c) for c in ("mean", "lda"))
+            if mean > LDA_BETTER * lda:
+                return replace(self, combine="lda")
+        return replace(self, combine="mean+logistic")
 
     def recorded(self, references: Sequence[Reference], asked: How) -> dict[str, Any]:
         """As recorded in manifests; what has no bearing on these references is None.
@@ -196,28 +191,25 @@ def _split(
 
 
 def _held_out_rank(
-    embeddings: Embeddings, references: Sequence[Reference], how: How
-) -> dict[Combine, float]:
-    """Mean logarithm of the share of random objects ahead of a reference left out, by choice.
+    embeddings: Embeddings, references: Sequence[Reference], how: How, combine: Combine
+) -> float:
+    """Share of random objects ahead of a reference left out, geometric mean over references.
 
     Each positive reference in turn (the first ten) is left out and looked for with the others,
-    among a thousand random objects; 0 would be last of all.
+    among a thousand random objects; 1 would be last of all.
     """
     sample = embeddings.sample(how.seed)
     free = ~same_object(embeddings, references, how.same_arcsec)[sample.rows]
     random = sample.vectors[free][:_HELD_OUT_AMONG]
     positives = [i for i, r in enumerate(references) if not r.negative]
-    found: dict[Combine, float] = {}
-    for combine in CHOICES:
-        shares = []
-        for left_out in positives[:_MOST_HELD_OUT]:
-            rest = [r for i, r in enumerate(references) if i != left_out]
-            ranker = _learned(embeddings, rest, how, combine)
-            own = ranker.exact(references[left_out].vector[None]).distance[0]
-            ahead = int((ranker.exact(random).distance < own).sum())
-            shares.append(np.log((1 + ahead) / (1 + len(random))))
-        found[combine] = float(np.mean(shares))
-    return found
+    shares = []
+    for left_out in positives[:_MOST_HELD_OUT]:
+        rest = [r for i, r in enumerate(references) if i != left_out]
+        ranker = make_ranker(embeddings, rest, replace(how, combine=combine))
+        own = ranker.exact(references[left_out].vector[None]).distance[0]
+        ahead = int((ranker.exact(random).distance < own).sum())
+        shares.append(np.log((1 + ahead) / (1 + len(random))))
+    return float(np.exp(np.mean(shares)))
 
 
 def eligible(

@@ -31,6 +31,7 @@ BACKGROUND = 300
 # Times the number of features: ridge per feature of a 1280-d network that did best is 1000.
 RIDGE_PER_FEATURE = 0.8
 SHRINKAGE = 0.8
+COMBINED_WEIGHT = 2.0
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -82,7 +83,7 @@ class Learned:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Blend:
-    """A sum of scores, each with mean 0 and deviation 1 over random objects.
+    """A weighted sum of scores, each with mean 0 and deviation 1 over random objects.
 
     The score of a `Combined` member is its distance with the sign turned, that of a `Learned`
     one its logit; the distance is ``log(1 + exp(-sum))``.
@@ -91,7 +92,7 @@ class Blend:
     ----------
     members : tuple of Combined or Learned
     centre, width : ndarray, shape (members,)
-        Mean and deviation of their scores over the random objects.
+        Mean of their scores over the random objects, and deviation over the member's weight.
     """
 
     members: tuple[Combined | Learned, ...]
@@ -123,9 +124,17 @@ class Blend:
 
 
 def blend(members: Sequence[Combined | Learned], background: np.ndarray) -> Blend:
-    """Add up scores; ``background`` (n, D) are the random vectors that give their widths."""
+    """Add up scores, that of a `Combined` twice.
+
+    Parameters
+    ----------
+    members : sequence of Combined or Learned
+    background : ndarray, shape (n, D)
+        Random vectors, over which each score is brought to mean 0 and deviation 1.
+    """
     scores = np.stack([_score(m, background, m.exact(background)) for m in members])
-    width = scores.std(axis=1)
+    weight = np.array([COMBINED_WEIGHT if isinstance(m, Combined) else 1.0 for m in members])
+    width = scores.std(axis=1) / weight
     return Blend(
         members=tuple(members),
         centre=scores.mean(axis=1),

@@ -1,0 +1,274 @@
+"""Vectors that are the same, or far nearer to each other than objects of the survey are.
+
+Neighbours are found in few dimensions: the leading principal components of the standardised
+vectors of unit length. The projection is orthonormal, so that no distance grows in it, and a
+near copy stays near. The distances that are reported are those of all dimensions.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.decomposition import PCA
+from sklearn.neighbors import NearestNeighbors
+
+from skytwin.embeddings.table import Embeddings
+from skytwin.embeddings.vectors import Statistics, Vectors
+
+__all__ = [
+    "Near",
+    "NearVectors",
+    "near_vectors",
+    "nearest_in",
+    "nearest_vectors",
+    "row_digests",
+    "same_pairs",
+    "same_vectors",
+    "vector_distance",
+]
+
+_DIMS = 32
+_SAMPLE = 4096  # rows that the components are found from
+_ROWS_AT_ONCE = 4096
+_NEIGHBOURS = 3
+_CLOSE = 0.05
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Near:
+    """Rows and their nearest neighbours.
+
+    Attributes
+    ----------
+    rows, others : ndarray, shape (n,), int64
+        Pairs: a row, and one of its nearest in the set that was looked into.
+    rank : ndarray, shape (n,), int64
+        0 is the nearest of its row.
+    distance : ndarray, shape (n,), float64
+    """
+
+    rows: np.ndarray
+    others: np.ndarray
+    rank: np.ndarray
+    distance: np.ndarray
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class NearVectors:
+    """Pairs of near vectors.
+
+    Attributes
+    ----------
+    close : ndarray, shape (n, 2), int64
+        Pairs at most a twentieth of ``typical`` apart, among each row's three nearest.
+    typical : float
+        Median distance to the third nearest, which hardly any copy is.
+    """
+
+    close: np.ndarray
+    typical: float
+
+
+def near_vectors(one: Embeddings, other: Embeddings | None = None, *, seed: int = 0) -> NearVectors:
+    """Near vectors within one embedding, or between two.
+
+    Of equal vectors the first speaks for all: `same_vectors` has the others.
+    """
+    here = np.arange(len(one))
+    if other is None:
+        here = np.unique(_digests(one.vectors), return_index=True)[1]
+        here.sort()
+    if len(here) < 1 + (other is None):
+        return NearVectors(close=np.empty((0, 2), dtype=np.int64), typical=float("nan"))
+    looked = one.vectors if len(here) == len(one) else Vectors([one.vectors.take(here)])
+    there = None if other is None else other.vectors
+    found = _projected(looked, one.statistics, _NEIGHBOURS, there, _DIMS, seed)
+
+    def distances(which: np.ndarray) -> np.ndarray:
+        rows, others = found.rows[which], found.others[which]
+        second = looked if there is None else there
+        return _distances(looked, second, one.statistics, rows, others)
+
+    last = np.flatnonzero(found.rank == found.rank.max())
+    some = np.random.default_rng(seed).permutation(last)[:_SAMPLE]
+    typical = float(np.median(distances(some)))
+    # For unit vectors 1 - cos is half the squared distance; what is too far in few dimensions is
+    # too far in all.
+    near = np.flatnonzero(found.distance**2 / 2 <= _CLOSE * typical + 1e-6)
+    near = near[distances(near) <= _CLOSE * typical]
+    others = found.others[near] if other is not None else here[found.others[near]]
+    close = np.stack([here[found.rows[near]], others], axis=1)
+    if other is None:
+        close = np.sort(close, axis=1)
+    return NearVectors(close=np.unique(close, axis=0), typical=typical)
+
+
+def same_vectors(one: Embeddings, other: Embeddings | None = None) -> np.ndarray:
+    """Pairs of rows with equal vectors, shape (n, 2) int64; see `same_pairs`."""
+    return same_pairs(_digests(one.vectors), None if other is None else _digests(other.vectors))
+
+
+def same_pairs(one: np.ndarray, other: np.ndarray | None = None) -> np.ndarray:
+    """Pairs of rows with equal digests, shape (n, 2) int64.
+
+    Within one set, the first of its kind with each later one: m equal rows are m - 1 pairs.
+    Between two sets, every row with the first equal one of the other set.
+    """
+    values, start, place = np.unique(one, return_index=True, return_inverse=True)
+    place = place.reshape(-1)
+    if other is None:
+        first = start[place]
+        later = np.flatnonzero(first != np.arange(len(one)))
+        return np.stack([first[later], later], axis=1).astype(np.int64)
+    there, there_start = np.unique(other, return_index=True)
+    pairs = []
+    for known, first, asked, flip in (
+        (there, there_start, one, False),
+        (values, start, other, True),
+    ):
+        at = np.minimum(np.searchsorted(known, asked), len(known) - 1)
+        rows = np.flatnonzero(known[at] == asked)
+        both = [rows, first[at[rows]]]
+        pairs.append(np.stack(both[::-1] if flip else both, axis=1))
+    return np.unique(np.concatenate(pairs), axis=0).astype(np.int64)
+
+
+def vector_distance(
+    one: Embeddings, other: Embeddings | None, rows: np.ndarray, others: np.ndarray
+) -> np.ndarray:
+    """``1 - cos`` of standardised vectors, pair by pair, shape (n,) float64."""
+    looked = one.vectors if other is None else other.vectors
+    return _distances(one.vectors, looked, one.statistics, rows, others)
+
+
+def _digests(vectors: Vectors) -> np.ndarray:
+    """A digest of every vector, shape (N,) of 16 bytes: equal for equal vectors."""
+    parts = [row_digests(np.asarray(block.values)) for block in vectors.blocks()]
+    return np.concatenate(parts)
+
+
+def row_digests(rows: np.ndarray) -> np.ndarray:
+    """A digest of every row's bytes, shape (n,) of 16 bytes (BLAKE2b)."""
+    rows = np.ascontiguousarray(rows)
+    return np.array(
+        [hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in rows], dtype="S16"
+    )
+
+
+def nearest_vectors(
+    vectors: Vectors,
+    statistics: Statistics,
+    neighbours: int,
+    *,
+    other: Vectors | None = None,
+    dims: int = _DIMS,
+    seed: int = 0,
+) -> Near:
+    """Every vector's nearest ones, by the angle between standardised vectors.
+
+    Parameters
+    ----------
+    vectors : Vectors, (N, D)
+    statistics : Statistics
+        By whose mean and scale both sets are standardised.
+    neighbours : int
+        How many of each.
+    other : Vectors, (M, D), optional
+        Where to look; by default among the others of the same set.
+    dims : int
+        Principal components that neighbours are looked for in.
+    seed : int
+        Of the sample that the components come from.
+
+    Returns
+    -------
+    Near
+        ``distance`` is ``1 - cos`` over all dimensions, as in the metric ``standardized``.
+    """
+    found = _projected(vectors, statistics, neighbours, other, dims, seed)
+    looked = vectors if other is None else other
+    distance = _distances(vectors, looked, statistics, found.rows, found.others)
+    return Near(rows=found.rows, others=found.others, rank=found.rank, distance=distance)
+
+
+def _projected(
+    vectors: Vectors,
+    statistics: Statistics,
+    neighbours: int,
+    other: Vectors | None,
+    dims: int,
+    seed: int,
+) -> Near:
+    """Neighbours by the distance in few dimensions, which is never above that in all of them."""
+    components = _components(vectors, statistics, dims, seed)
+    here = _project(vectors, statistics, components)
+    there = None if other is None else _project(other, statistics, components)
+    return nearest_in(here, neighbours, there)
+
+
+def nearest_in(points: np.ndarray, neighbours: int, other: np.ndarray | None = None) -> Near:
+    """Every point's nearest ones, by exact Euclidean distance; few dimensions, shape (n, d).
+
+    Parameters
+    ----------
+    points : ndarray, shape (n, d)
+    neighbours : int
+        How many of each; fewer where there are fewer.
+    other : ndarray, shape (m, d), optional
+        Where to look; by default among the other points.
+    """
+    within = points if other is None else other
+    # A point is among its own neighbours, not always as the first: copies are as near.
+    count = min(neighbours + (other is None), len(within))
+    index = NearestNeighbors(n_neighbors=max(count, 1), algorithm="brute").fit(within)
+    distance, found = index.kneighbors(points)
+    rows = np.repeat(np.arange(len(points)), distance.shape[1])
+    others, apart = found.reshape(-1).astype(np.int64), distance.reshape(-1).astype(np.float64)
+    if other is None:
+        keep = others != rows
+        rows, others, apart = rows[keep], others[keep], apart[keep]
+    start = np.searchsorted(rows, rows, side="left")
+    rank = np.arange(len(rows)) - start
+    keep = rank < neighbours
+    return Near(rows=rows[keep], others=others[keep], rank=rank[keep], distance=apart[keep])
+
+
+def _distances(
+    one: Vectors, two: Vectors, statistics: Statistics, rows: np.ndarray, others: np.ndarray
+) -> np.ndarray:
+    distance = np.empty(len(rows))
+    for first in range(0, len(distance), _ROWS_AT_ONCE):
+        part = slice(first, first + _ROWS_AT_ONCE)
+        here = _directions(one.take(rows[part]), statistics)
+        there = _directions(two.take(others[part]), statistics)
+        distance[part] = np.maximum(1.0 - np.einsum("ij,ij->i", here, there), 0.0)
+    return distance
+
+
+def _directions(x: np.ndarray, statistics: Statistics) -> np.ndarray:
+    z = (x.astype(np.float64) - statistics.mean) * statistics.inverse_scale
+    length = np.sqrt(np.einsum("ij,ij->i", z, z))[:, None]
+    return np.asarray(np.divide(z, length, out=np.zeros_like(z), where=length > 0))
+
+
+def _components(vectors: Vectors, statistics: Statistics, dims: int, seed: int) -> np.ndarray:
+    """Orthonormal directions, shape (d, D)."""
+    count, dim = vectors.shape
+    if dim <= dims:
+        return np.eye(dim)
+    rng = np.random.default_rng(seed)
+    some = np.sort(rng.choice(count, min(_SAMPLE, count), replace=False))
+    z = _directions(vectors.take(some), statistics)
+    if len(z) <= dims:  # fewer objects than components: any orthonormal directions will do
+        return np.linalg.qr(rng.standard_normal((dim, dims)))[0].T
+    solver = PCA(dims, svd_solver="randomized", random_state=seed).fit(z)
+    return np.asarray(solver.components_)
+
+
+def _project(vectors: Vectors, statistics: Statistics, components: np.ndarray) -> np.ndarray:
+    result = np.empty((len(vectors), len(components)), dtype=np.float32)
+    for block in vectors.blocks(_ROWS_AT_ONCE):
+        result[block.rows] = _directions(block.values, statistics) @ components.T
+    return result
