@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 
 from skytwin.answers.certify import Certificate, certify
 from skytwin.answers.certify_plan import CertifyPlan
-from skytwin.answers.certify_ranking import first_of_each
 from skytwin.answers.certify_rounds import fewest_labels, next_round, plan
 from skytwin.answers.certify_sheet import plan_sheet
 from skytwin.answers.search import Matches, search
@@ -122,14 +121,6 @@ def test_one_object_of_the_sky_is_one_entry() -> None:
         pair = sorted((f"o{i + 1}", f"o{i + 2}"), key=order.__getitem__)
         assert pair[0] in kept
         assert pair[1] not in kept
-
-
-def test_groups_link_across_zero_and_the_pole() -> None:
-    places = np.array(
-        [[359.9999, 0.0], [0.0, 0.0], [0.0001, 0.0], [10, 90], [200, 90], [5, np.nan]]
-    )
-    assert first_of_each(places, 0.3).tolist() == [0, 1, 2, 3, 5]
-    assert first_of_each(places, 0.5).tolist() == [0, 3, 5]
 
 
 def test_the_table_is_blind(survey: tuple[Matches, set[str]]) -> None:

@@ -200,8 +200,8 @@ def test_the_encoder_of_an_embedding_makes_another(home: Path, tmp_path: Path) -
     ours, theirs = (np.asarray(st.open(f).vectors) for f in (tmp_path / "emb", home / "emb"))
     np.testing.assert_allclose(ours, theirs[:6], atol=1e-6)
     said = done("search", home / "emb", "--like", f"{tmp_path / 'emb'}:g03", "-k", "1",
-                "--include-self")  # fmt: skip
-    assert said.splitlines()[-1].split()[:2] == ["1", "g03"]
+                "--include-self", "--combine", "mean")  # fmt: skip
+    assert _ids(said) == ["g03"]
 
 
 # ---- search ----------------------------------------------------------------------------------
@@ -209,17 +209,24 @@ def test_the_encoder_of_an_embedding_makes_another(home: Path, tmp_path: Path) -
 
 def test_search_prints_a_table_an_astronomer_can_read(home: Path) -> None:
     said = done("search", home / "emb", "--like", "g07", "-k", "3").splitlines()
-    assert said[0].startswith("Matches(3 like g07, standardized distance to ")
+    assert said[0].startswith("Matches(3 like g07, mean+logistic distance to ")
     assert said[1] == "  1 object(s) left out: a reference, or at its place on the sky"
+    assert any("null queries" in line for line in said)
+    head = next(number for number, line in enumerate(said) if line.startswith("rank"))
     # One reference, its origin and the name that repeats the id are not worth a column.
-    assert said[2].split() == ["rank", "id", "ra", "dec", "distance", "kind", "mag", "sdss_id"]
-    rank, name, ra, dec, *_ = said[3].split()
+    assert said[head].split() == [
+        "rank", "id", "ra", "dec", "distance", "tail_probability", "q_value", "kind", "mag",
+    ]  # fmt: skip
+    rank, name, ra, dec, *_ = said[head + 1].split()
     assert (rank, dec) == ("1", "20.00000")
     # Five decimals: the centre of the image lies within 0.1 arcsec of the catalogue's place.
     assert ra == f"{10 + int(name[1:]) / 100:.5f}"
     many = done("search", home / "emb", "--like", "g07", "--like", "g08", "-k", "30")
     assert "reference" in many
-    assert many.splitlines()[-1] == "... 5 more rows; --out or --save keeps all"
+    assert many.splitlines()[-1].startswith("... 5 more rows and")
+    plain = done("search", home / "emb", "--like", "g07", "--null-queries", "0", "-k", "3")
+    assert "null queries" not in plain
+    assert "q_value" not in plain
 
 
 @pytest.mark.parametrize("like", ["g07", "10.07,20", "10.0701 20.0", "images/g07.fits", "emb:g07"])
@@ -242,7 +249,8 @@ def test_search_by_radius_condition_metric_and_combination(home: Path) -> None:
     far = done("search", emb, "--like", "g07", "-k", "99", "--metric", "standardized")
     assert near
     assert near == _ids(far)[: len(near)]
-    only = done("search", emb, "--like", "g07", "--where", "kind = 'a' and mag < 19")
+    only = done("search", emb, "--like", "g07", "--where", "kind = 'a' and mag < 19",
+                "--null-queries", "0")  # fmt: skip
     rows = [line.split() for line in only.splitlines() if line[:1].isdigit()]
     assert rows
     assert all(row[5] == "a" and float(row[6]) < 19 for row in rows)
@@ -314,7 +322,8 @@ def test_odd_identifiers(name: str, tmp_path: Path) -> None:
 def test_purity_with_everything(home: Path, tmp_path: Path) -> None:
     said = done(
         "purity", home / "emb", "--like", "g00", "--like", "g04", "--positive", "kind=a",
-        "--at-purity", "0.2", "--carry-to", home / "emb", "--by", "kind", "--top", "20",
+        "--at-purity", "0.2", "--carry-to", home / "emb", "--group-arcsec", "0",
+        "--by", "kind", "--top", "20",
         "--compare", home / "emb", "--out", tmp_path / "p", "--save", tmp_path / "p.csv",
         "--save", tmp_path / "p.pdf",
     )  # fmt: skip
@@ -331,6 +340,10 @@ def test_purity_with_everything(home: Path, tmp_path: Path) -> None:
     assert curve["count"][-1] == 38
     assert curve["purity"][-1] == pytest.approx(8 / 38)
     assert (tmp_path / "p" / "report.txt").read_text() in said
+    itself = skytwin("purity", home / "emb", "--like", "g00", "--positive", "kind=a",
+                        "--at-purity", "0.2", "--carry-to", home / "emb")  # fmt: skip
+    assert itself.code == 1
+    assert "every object of the other set is one of the first" in itself.err
     by_radius = done("purity", home / "emb", "--like", "g00", "--positive", "kind=a",
                      "--radius", "0")  # fmt: skip
     assert "no labelled object within distance 0" in by_radius

@@ -12,11 +12,11 @@ from scipy.spatial.distance import cdist
 from scipy.stats import t as student
 
 import skytwin
+from command import catalogue, done, images
+from command import skytwin as skytwin_command
 from skytwin.answers import figures
 from skytwin.answers.compare import WAYS, compare
 from skytwin.errors import DataError, UnknownName, UsageError
-from command import catalogue, done, images
-from command import skytwin as skytwin_command
 
 N = 400
 

@@ -91,7 +91,7 @@ def test_mosaic_shows_the_matches_in_order_and_the_references(
     assert [str(rank) in written for rank in range(1, 9)] == [True] * 7 + [False]
     assert all(f"{d:#.3g}" in written for d in matches.distance)
     assert {"obj0003", "obj0007", "references", "$a_{$"} <= set(written)
-    assert f"nearest of {COUNT}; standardized distance, mean over 2 references" in written
+    assert f"nearest of {COUNT}; mean+logistic distance over 2 references" in written
 
 
 def test_mosaic_scale_bar_is_true(embeddings: Embeddings) -> None:
@@ -173,7 +173,7 @@ def test_purity_curve_draws_the_curve(curve: PurityCurve) -> None:
     assert corners[:, 1].max() == curve.upper.max()
     ((x, y),) = [line.get_xydata()[0] for line in axes.lines if line.get_marker() == "o"]
     assert (x, y) == (threshold.distance, threshold.within.value)
-    assert axes.get_xlabel() == "standardized distance, mean over 2 references"
+    assert axes.get_xlabel() == "mean+logistic distance over 2 references"
     (upper,) = axes.child_axes
     upper.figure.draw_without_rendering()
     counts = [int(label.get_text()) for label in upper.get_xticklabels()]
@@ -234,7 +234,8 @@ def test_histogram_of_a_curve_counts_each_object_once(curve: PurityCurve) -> Non
     assert legend == [f"{total - hits} others", f"{hits} kind=a"]
     (outline,) = [patch for patch in axes.patches if isinstance(patch, Polygon)]
     bars = [patch for patch in axes.patches if isinstance(patch, Rectangle)]
-    edges = [bar.get_x() for bar in bars] + [bars[-1].get_x() + bars[-1].get_width()]
+    edges = [bar.get_x() for bar in bars]
+    edges.append(max(bars[-1].get_x() + bars[-1].get_width(), curve.ranked.distance[-1]))
     kinds = curve.embeddings.catalog["kind"].to_numpy()[curve.ranked.rows]
     for kind, heights in (
         ("b", [bar.get_height() for bar in bars]),

@@ -1,7 +1,8 @@
 """Ways of combining references on Galaxy Zoo 1, as Markdown tables.
 
-    SKYTWIN_DATA=... python benchmarks/science/query_algebra.py FOLDER            # all tables
-    SKYTWIN_DATA=... python benchmarks/science/query_algebra.py FOLDER --quick    # 6 draws
+    SKYTWIN_DATA=... python benchmarks/science/query_algebra.py FOLDER              # an hour
+    SKYTWIN_DATA=... python benchmarks/science/query_algebra.py FOLDER --quick      # 6 draws
+    SKYTWIN_DATA=... python benchmarks/science/query_algebra.py FOLDER --only ways
 
 Embeds the 3380 cutouts of ``SKYTWIN_DATA/gz1`` with the MobileNetV2 weights beside them into
 FOLDER (once), then draws references from each class, leaves them out, and looks at the nearest
@@ -13,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +33,6 @@ CLASSES = {
 SENSES = ("SpiralACW", "SpiralCW")
 SETTINGS: dict[str, dict[str, Any]] = {
     "recipe": {},
-    "whole frame, D4": {"orbit": "d4"},
     "best": {"orbit": "d4", "crop": "64,96", "root": True},
     "best, no orbit": {"crop": "64,96", "root": True},
 }
@@ -122,34 +123,49 @@ def handedness(embs: dict[str, Embeddings], draws: int) -> str:
     return "\n".join(lines)
 
 
+def tables(folder: Path, draws: int) -> dict[str, Callable[[], str]]:
+    """What can be printed, by name."""
+    recipe = (("euclidean", "mean"),)
+    return {
+        "ways": lambda: "Five references:\n\n" + ways(embedding(folder, "best"), draws, WAYS, 5),
+        "recipe": lambda: (
+            "The recipe, one reference:\n\n" + ways(embedding(folder, "recipe"), draws, recipe, 1)
+        ),
+        "references": lambda: (
+            "The default, over the number of references:\n\n"
+            + numbers(embedding(folder, "best"), draws, references=[1, 2, 5, 10, 20])
+        ),
+        "negatives": lambda: (
+            "The default, five references, over the number of negatives:\n\n"
+            + numbers(embedding(folder, "best"), draws, negatives=[0, 5, 20])
+        ),
+        "handedness": lambda: (
+            "Handedness:\n\n"
+            + handedness(
+                {
+                    "no orbit": embedding(folder, "best, no orbit"),
+                    "D4": embedding(folder, "best"),
+                },
+                draws,
+            )
+        ),
+    }
+
+
 def main() -> None:
-    """Print every table."""
+    """Print the tables asked for."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--draws", type=int, default=100)
-    parser.add_argument("--quick", action="store_true", help="6 draws, the first table only")
+    parser.add_argument("--draws", type=int, default=30)
+    parser.add_argument("--only", action="append", help="ways, recipe, references, ...")
+    parser.add_argument("--quick", action="store_true", help="6 draws")
     given = parser.parse_args()
     given.folder.mkdir(parents=True, exist_ok=True)
     draws = 6 if given.quick else given.draws
-    best = embedding(given.folder, "best")
     print(f"purity of the nearest 100, {draws} draws, ± half the 95 % interval over draws\n")
-    print("Five references:\n")
-    print(ways(best, draws, WAYS, 5), flush=True)
-    if given.quick:
-        return
-    recipe = embedding(given.folder, "recipe")
-    print("\nThe recipe, one reference:\n")
-    print(ways(recipe, draws, (("euclidean", "mean"),), 1), flush=True)
-    print("\nWhole frame, D4, five references:\n")
-    whole = embedding(given.folder, "whole frame, D4")
-    print(ways(whole, draws, (("standardized", "mean"), ("standardized", "auto")), 5), flush=True)
-    print("\nThe default, over the number of references:\n")
-    print(numbers(best, draws, references=[1, 2, 3, 5, 10, 20]), flush=True)
-    print("\nThe default, five references, over the number of negatives:\n")
-    print(numbers(best, draws, negatives=[0, 5, 10, 20]), flush=True)
-    print("\nHandedness:\n")
-    plain = embedding(given.folder, "best, no orbit")
-    print(handedness({"no orbit": plain, "D4": best}, draws), flush=True)
+    for name, table in tables(given.folder, draws).items():
+        if not given.only or name in given.only:
+            print(table() + "\n", flush=True)
 
 
 if __name__ == "__main__":

@@ -11,10 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from skytwin.answers import figures
+    from skytwin.answers.audit import Audit, audit
+    from skytwin.answers.calibrate import Calibration, calibrate
+    from skytwin.answers.compare import Comparison, compare
+    from skytwin.answers.explain import Explanation, explain
     from skytwin.answers.export import write_table
+    from skytwin.answers.leaks import Twins, find_twins
     from skytwin.answers.purity import PurityCurve, purity
     from skytwin.answers.query import Reference
     from skytwin.answers.search import Matches, search
+    from skytwin.answers.trust import Trust, trust
     from skytwin.embeddings.table import Embeddings
     from skytwin.errors import SkytwinError
     from skytwin.images.cutouts import Cutouts
@@ -22,36 +28,60 @@ if TYPE_CHECKING:
     from skytwin.verbs import embed, ingest, open  # noqa: A004
 
 _HOME = {
+    "Audit": "skytwin.answers.audit",
+    "Calibration": "skytwin.answers.calibrate",
+    "Comparison": "skytwin.answers.compare",
     "Cutouts": "skytwin.images.cutouts",
     "DetectSettings": "skytwin.images.detect",
     "Embeddings": "skytwin.embeddings.table",
+    "Explanation": "skytwin.answers.explain",
     "Matches": "skytwin.answers.search",
     "PurityCurve": "skytwin.answers.purity",
     "Reference": "skytwin.answers.query",
     "SkytwinError": "skytwin.errors",
+    "Trust": "skytwin.answers.trust",
+    "Twins": "skytwin.answers.leaks",
+    "audit": "skytwin.answers.audit",
+    "calibrate": "skytwin.answers.calibrate",
+    "compare": "skytwin.answers.compare",
     "embed": "skytwin.verbs",
+    "explain": "skytwin.answers.explain",
     "figures": "skytwin.answers.figures",
+    "find_twins": "skytwin.answers.leaks",
     "ingest": "skytwin.verbs",
     "open": "skytwin.verbs",
     "purity": "skytwin.answers.purity",
     "search": "skytwin.answers.search",
+    "trust": "skytwin.answers.trust",
     "write_table": "skytwin.answers.export",
 }
 
 __all__ = [
+    "Audit",
+    "Calibration",
+    "Comparison",
     "Cutouts",
     "DetectSettings",
     "Embeddings",
+    "Explanation",
     "Matches",
     "PurityCurve",
     "Reference",
     "SkytwinError",
+    "Trust",
+    "Twins",
+    "audit",
+    "calibrate",
+    "compare",
     "embed",
+    "explain",
     "figures",
+    "find_twins",
     "ingest",
     "open",
     "purity",
     "search",
+    "trust",
     "write_table",
 ]
 

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from skytwin.cli_audit import audit
 from skytwin.cli_certify import app as certify_app
 from skytwin.cli_compare import compare
 from skytwin.cli_explain import explain
@@ -28,7 +29,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for verb in (ingest, embed, search, purity, compare, explain, twins):
+for verb in (ingest, embed, search, purity, compare, explain, audit, twins):
     app.command()(verb)
 app.add_typer(certify_app, name="certify")
 _INTERRUPTED = 130

@@ -16,6 +16,7 @@ __all__ = [
     "DisplayText",
     "Emb",
     "Emphasis",
+    "GroupArcsec",
     "Like",
     "MatchArcsec",
     "MetricName",
@@ -72,6 +73,10 @@ BackgroundSeed = Annotated[
 ]
 SameArcsec = Annotated[
     float, typer.Option("--same-arcsec", help="Nearer than this on the sky: the same object.")
+]
+GroupArcsec = Annotated[
+    float,
+    typer.Option("--group-arcsec", help="Entries nearer than this, or linked so: one object."),
 ]
 MatchArcsec = Annotated[
     float, typer.Option("--match-arcsec", help="How far from RA,DEC its object may lie.")

@@ -14,6 +14,7 @@ from skytwin.cli_options import (
     DisplayText,
     Emb,
     Emphasis,
+    GroupArcsec,
     Like,
     MatchArcsec,
     MetricName,
@@ -51,6 +52,20 @@ def search(
     include_self: Annotated[
         bool, typer.Option("--include-self", help="Keep the references in the list.")
     ] = False,
+    positive: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--positive", help="Gives a probability: what is positive, column=value or SQL."
+        ),
+    ] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option("--labels", help="The same from a table with the columns id and label."),
+    ] = None,
+    null_queries: Annotated[
+        int | None,
+        typer.Option("--null-queries", help="Random queries to compare with; 0: none [99 or 39]."),
+    ] = None,
     same_arcsec: SameArcsec = 2.0,
     match_arcsec: MatchArcsec = 3.0,
     weights: Weights = None,
@@ -66,6 +81,7 @@ def search(
     """Find the objects most like some references."""
     from skytwin import report
     from skytwin.answers.search import search as run
+    from skytwin.answers.trust import trust
     from skytwin.embeddings.table import Embeddings
     from skytwin.report_files import check_targets
 
@@ -87,8 +103,16 @@ def search(
         weights=weights,
     )
     look = report.Look(label=label, side=side, display=display, cutouts=cutouts)
-    typer.echo(report.describe_matches(found))
-    tell(report.save_matches(found, out, save or [], look))
+    trusted = trust(
+        found,
+        positive=positive or None,
+        labels=labels,
+        null_queries=null_queries,
+        group_arcsec=same_arcsec,
+        seed=seed,
+    )
+    typer.echo(report.describe_matches(trusted))
+    tell(report.save_matches(trusted, out, save or [], look))
 
 
 def purity(
@@ -118,6 +142,7 @@ def purity(
         typer.Option("--compare", help="Another embedding of the same objects. Repeatable."),
     ] = None,
     same_arcsec: SameArcsec = 2.0,
+    group_arcsec: GroupArcsec = 2.0,
     match_arcsec: MatchArcsec = 3.0,
     weights: Weights = None,
     out: Result = None,
@@ -136,6 +161,7 @@ def purity(
         "combine": combine,
         "seed": seed,
         "same_arcsec": same_arcsec,
+        "group_arcsec": group_arcsec,
         "match_arcsec": match_arcsec,
         "weights": weights,
     }

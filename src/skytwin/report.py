@@ -15,6 +15,7 @@ from skytwin.answers.export import write_table
 from skytwin.answers.purity import Carried, Composition, PurityCurve, Threshold
 from skytwin.answers.ranking import how_named
 from skytwin.answers.search import Matches
+from skytwin.answers.trust import Trust
 from skytwin.artefact import Manifest, Parent
 from skytwin.embeddings.table import Embeddings
 from skytwin.errors import UsageError, unknown
@@ -132,8 +133,9 @@ def _nested(content: Mapping[str, Any], indent: str) -> list[str]:
     return lines
 
 
-def describe_matches(matches: Matches) -> str:
-    """The matches as an aligned table of text."""
+def describe_matches(trusted: Trust) -> str:
+    """The matches as an aligned table of text, after what is to be known of them."""
+    matches = trusted.matches
     lines = [repr(matches)]
     if matches.excluded:
         lines.append(
@@ -142,8 +144,9 @@ def describe_matches(matches: Matches) -> str:
     if not len(matches):
         lines.append("  nothing lies within this distance; leave --radius out to see the nearest")
         return "\n".join(lines)
+    lines += [f"  {line}" for line in trusted.lines]
     hidden = {"origin"} if len(matches.references) > 1 else {"origin", "reference"}
-    return "\n".join([*lines, _text_table(matches.table, hidden)])
+    return "\n".join([*lines, _text_table(trusted.table, hidden)])
 
 
 def _text_table(table: pa.Table, hidden: set[str]) -> str:
@@ -189,7 +192,8 @@ def describe_purity(found: PurityFindings) -> str:
         f"purity for {' or '.join(curve.positive)}, {how_named(curve.settings)}, "
         f"{len(curve.references)} reference(s); intervals are Jeffreys {level}",
         f"  base rate       {curve.base}"
-        + (f"; {curve.unlabelled} object(s) without label not counted" if curve.unlabelled else ""),
+        + (f"; {curve.unlabelled} object(s) without label not counted" if curve.unlabelled else "")
+        + (f"; {curve.repeats} further entries of objects not counted" if curve.repeats else ""),
     ]
     lines += _at_counts(curve, "  ")
     if found.threshold is not None:
@@ -232,6 +236,11 @@ def _carried(carried: Carried) -> list[str]:
     lines = [
         f"  carried over    {carried.selected_there} object(s) within {carried.distance:.4g} there",
     ]
+    if carried.shared:
+        lines.append(
+            f"    {carried.shared} more lie at places of this set: the threshold was chosen on "
+            "them, and they are left out"
+        )
     if carried.labelled:
         lines.append(
             f"    purity there  {carried.there}; base rate there {carried.base_there}; "
@@ -239,28 +248,32 @@ def _carried(carried: Carried) -> list[str]:
         )
     else:
         lines.append("    purity there  unknown: that set has no such labels")
-    lines.append(
-        f"    median distance of all objects: {carried.median_here:.4g} here, "
-        f"{carried.median_there:.4g} there"
-    )
+    for part in (carried.drift, carried.prevalence):
+        if part is not None:
+            lines.append(f"    {part.summary}")
+            if part.warning:
+                lines.append(f"    warning: {part.warning}")
     return lines
 
 
-def save_matches(matches: Matches, out: Path | None, save: list[Path], look: Look) -> str:
+def save_matches(trusted: Trust, out: Path | None, save: list[Path], look: Look) -> str:
     """Write a result folder and single files for some matches; say what was written."""
+    matches, table = trusted.matches, trusted.table
     meta = matches.describe()
     for path in save:
         if path.suffix.lower() in PICTURES:
             save_picture(_mosaic(matches, look), path, meta)
         else:
-            write_table(matches.table, path, meta)
+            write_table(table, path, meta)
     if out is None:
         return written(save)
     blind = _no_mosaic(matches.embeddings, look)
     with _folder(out, "matches", matches.settings, matches.references, matches.embeddings) as where:
         for ending in ("vot", "csv", "parquet"):
-            write_table(matches.table, where / f"matches.{ending}", meta)
+            write_table(table, where / f"matches.{ending}", meta)
+        (where / "report.txt").write_text(describe_matches(trusted) + "\n", encoding="utf-8")
         drawings = {"distances": lambda: _histogram(matches)}
+        drawings |= trust_drawings(trusted)
         if blind is None:
             drawings["mosaic"] = lambda: _mosaic(matches, look)
         if len(matches):
@@ -351,6 +364,19 @@ def _no_mosaic(embeddings: Embeddings, look: Look) -> str | None:
         except UsageError as error:
             return str(error)
     return None
+
+
+def trust_drawings(trusted: Trust) -> dict[str, Any]:
+    """What there is to draw of chance and probability, by file name."""
+    from skytwin.answers import figures
+
+    drawings: dict[str, Any] = {}
+    chance, calibration = trusted.significance, trusted.calibration
+    if chance is not None and len(trusted.matches):
+        drawings["chance"] = lambda: figures.null_distribution(chance)
+    if calibration is not None:
+        drawings["reliability"] = lambda: figures.reliability_diagram(calibration)
+    return drawings
 
 
 def _histogram(matches: Matches) -> Any:

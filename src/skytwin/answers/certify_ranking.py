@@ -10,12 +10,13 @@ import numpy as np
 import pyarrow as pa
 
 from skytwin.answers.groups import first_rows, sky_groups
+from skytwin.answers.query import same_object
 from skytwin.answers.search import Matches
 from skytwin.artefact import Parent
 from skytwin.errors import DataError, UsageError
 from skytwin.images.rows import first_duplicate
 
-__all__ = ["Ranking", "first_of_each", "ranked_objects"]
+__all__ = ["Ranking", "ranked_objects"]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -77,8 +78,10 @@ def ranked_objects(ranking: Matches | Sequence[str], group_arcsec: float) -> Ran
             "them all: search with k = len(embeddings)"
         )
     kept = np.asarray(ranking.rows)
-    if embeddings.positions is not None and group_arcsec > 0:
-        kept = kept[first_of_each(embeddings.positions[kept], group_arcsec)]
+    groups = sky_groups(embeddings.positions, group_arcsec, len(embeddings))
+    own = groups[same_object(embeddings, ranking.references, group_arcsec)]
+    kept = kept[~np.isin(groups[kept], own)]
+    kept = kept[first_rows(groups[kept])]
     names = ["id", *(name for name in ("ra", "dec") if embeddings.positions is not None)]
     objects = embeddings.catalog.select(names).take(pa.array(kept))
     return Ranking(
@@ -92,16 +95,3 @@ def ranked_objects(ranking: Matches | Sequence[str], group_arcsec: float) -> Ran
         },
         parents={"embeddings": embeddings.as_parent()},
     )
-
-
-def first_of_each(positions: np.ndarray, group_arcsec: float) -> np.ndarray:
-    """Places of the first entry of each group on the sky, ascending, int64.
-
-    Parameters
-    ----------
-    positions : ndarray, shape (n, 2)
-        RA and Dec in degrees; an entry with NaN is a group of its own.
-    group_arcsec : float
-        Entries nearer than this are linked.
-    """
-    return first_rows(sky_groups(positions, group_arcsec, len(positions)))

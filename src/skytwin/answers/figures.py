@@ -6,6 +6,7 @@ not know of, and returns the axes (`mosaic`: the figure).
 
 from __future__ import annotations
 
+from skytwin.answers.figures_audit import audit_effects, audit_stability
 from skytwin.answers.figures_compare import comparison
 from skytwin.answers.figures_curves import (
     ablation,
@@ -13,17 +14,32 @@ from skytwin.answers.figures_curves import (
     distance_histogram,
     purity_curve,
 )
+from skytwin.answers.figures_explain import exciting_objects, explanations
 from skytwin.answers.figures_field import field_map
 from skytwin.answers.figures_mosaic import mosaic
 from skytwin.answers.figures_style import save
+from skytwin.answers.figures_trust import (
+    distance_drift,
+    null_distribution,
+    reliability_diagram,
+)
+from skytwin.answers.figures_twins import twin_pairs
 
 __all__ = [
     "ablation",
+    "audit_effects",
+    "audit_stability",
     "comparison",
     "composition",
+    "distance_drift",
     "distance_histogram",
+    "exciting_objects",
+    "explanations",
     "field_map",
     "mosaic",
+    "null_distribution",
     "purity_curve",
+    "reliability_diagram",
     "save",
+    "twin_pairs",
 ]

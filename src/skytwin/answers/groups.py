@@ -23,6 +23,7 @@ __all__ = [
     "grouped_split",
     "linked_groups",
     "merge_groups",
+    "shared_places",
     "sky_groups",
     "sky_pairs",
     "straddling",
@@ -120,6 +121,31 @@ def sky_pairs(
     rows = np.stack([known[0][pairs[:, 0]], known[1][pairs[:, 1]]], axis=1).astype(np.int64)
     order = np.lexsort((rows[:, 1], rows[:, 0]))
     return rows[order], apart[order]
+
+
+def shared_places(
+    positions: np.ndarray | None, other: np.ndarray | None, arcsec: float, count: int
+) -> np.ndarray:
+    """Which rows of another set lie at a place of this one, shape (M,) bool.
+
+    Parameters
+    ----------
+    positions, other : ndarray, shapes (N, 2) and (M, 2), or None
+        RA and Dec in degrees of the two sets; without them nothing is shared.
+    arcsec : float
+        0: nothing is shared.
+    count : int
+        M.
+    """
+    shared = np.zeros(count, dtype=bool)
+    if positions is None or other is None or arcsec == 0:
+        return shared
+    here, there = (np.flatnonzero(np.isfinite(given).all(axis=1)) for given in (positions, other))
+    if len(here) and len(there):
+        tree = cKDTree(unit_vectors(np.asarray(positions, dtype=np.float64)[here]))
+        points = unit_vectors(np.asarray(other, dtype=np.float64)[there])
+        shared[there] = tree.query(points)[0] <= _chord(arcsec)
+    return shared
 
 
 def unit_vectors(positions: np.ndarray) -> np.ndarray:

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 
+from skytwin.answers.carry import Carried, carry
+from skytwin.answers.groups import sky_groups
 from skytwin.answers.intervals import Proportion, jeffreys
 from skytwin.answers.query import Like, Reference, resolve
 from skytwin.answers.ranking import (
@@ -17,12 +19,13 @@ from skytwin.answers.ranking import (
     eligible,
     make_ranker,
     named,
+    once_each,
 )
 from skytwin.answers.where import positive_rows
 from skytwin.embeddings.metric import DEFAULT_METRIC
 from skytwin.embeddings.neighbours import Neighbours, rank_all
 from skytwin.embeddings.ranker import DEFAULT_COMBINE, Ranker
-from skytwin.embeddings.table import Embeddings, require_comparable
+from skytwin.embeddings.table import Embeddings
 from skytwin.errors import DataError, UsageError
 from skytwin.images import arrow
 
@@ -49,37 +52,6 @@ class Threshold:
     distance: float
     within: Proportion
     lift: float
-
-
-@dataclass(frozen=True, kw_only=True)
-class Carried:
-    """A threshold found on one set, applied to another.
-
-    Attributes
-    ----------
-    distance : float
-        The cut, from the first set.
-    here, there : Proportion
-        Positives within it, on the first and on the second set.
-    base_here, base_there : Proportion
-        Base rates of the two sets.
-    selected_there : int
-        Objects within it on the second set, labelled or not.
-    labelled : bool
-        Whether the second set has the labels; without them ``there`` is out of none.
-    median_here, median_there : float
-        Median distance of all objects: far apart, the cut means another thing there.
-    """
-
-    distance: float
-    here: Proportion
-    there: Proportion
-    base_here: Proportion
-    base_there: Proportion
-    selected_there: int
-    labelled: bool
-    median_here: float
-    median_there: float
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -139,10 +111,13 @@ class PurityCurve:
         Positives among all labelled objects, the references left out.
     unlabelled : int
         Objects whose label is unknown: in no number here.
+    repeats : int
+        Entries that are another one's object, by sky position: every object is counted once, as
+        its nearest entry, and is positive if any of its entries is.
     embeddings, references, positive, settings
         What was asked.
     ranked : Neighbours
-        Every object but the references, in order of distance.
+        Every object but the references once, in order of distance.
     ranker : Ranker
         Gives any vector its distance as it was given here.
     """
@@ -155,6 +130,7 @@ class PurityCurve:
     upper: np.ndarray
     base: Proportion
     unlabelled: int
+    repeats: int
     embeddings: Embeddings
     references: tuple[Reference, ...]
     positive: tuple[str, ...]
@@ -224,8 +200,8 @@ class PurityCurve:
 
     def at_distance(self, distance: float) -> Threshold:
         """What lies within a distance."""
-        if np.isnan(distance):
-            raise UsageError(f"radius {distance}; expected a distance")
+        if not (distance >= 0 or any(r.negative for r in self.references)):
+            raise UsageError(f"radius {distance}; expected a distance of 0 or more")
         last = int(np.searchsorted(self.distance, distance, side="right")) - 1
         if last < 0:
             none = Proportion.of(0, 0, self.base.level)
@@ -258,40 +234,19 @@ class PurityCurve:
             distance=float(self.distance[at]), within=within, lift=within.value / self.base.value
         )
 
-    def carry_to(self, other: Embeddings, threshold: Threshold) -> Carried:
+    def carry_to(self, other: Embeddings, threshold: Threshold, *, seed: int = 0) -> Carried:
         """Apply a threshold found here to another set, distances measured as they were here.
+
+        Objects of this set that are in the other too, by sky position, are left out. The
+        distances of the two sets are compared, and the base rate and purity there estimated
+        from them.
 
         Raises
         ------
         Mismatch
             The other set was made by another encoder, or from other bands or pixel scale.
         """
-        require_comparable(self.embeddings, other)
-        keep, _ = eligible(other, self.references, same_arcsec=self.settings["same_arcsec"])
-        ranked = rank_all(other.vectors, self.ranker, keep=keep)
-        chosen = ranked.rows[ranked.distance <= threshold.distance]
-        hits, known = np.zeros((2, len(other)), dtype=bool)
-        try:
-            hits, known = positive_rows(other.catalog, self.positive)
-        except UsageError:
-            # A survey without the labels is what a threshold is carried to.
-            labelled = False
-        else:
-            labelled = True
-        counted = ranked.rows[known[ranked.rows]]
-        inside = chosen[known[chosen]]
-        level = self.base.level
-        return Carried(
-            distance=threshold.distance,
-            here=threshold.within,
-            there=Proportion.of(int(hits[inside].sum()), len(inside), level),
-            base_here=self.base,
-            base_there=Proportion.of(int(hits[counted].sum()), len(counted), level),
-            selected_there=len(chosen),
-            labelled=labelled,
-            median_here=float(np.median(self.ranked.distance)),
-            median_there=float(np.median(ranked.distance)),
-        )
+        return carry(self, other, threshold, seed)
 
     def composition(self, column: str, top: int = 1000) -> Composition:
         """What the nearest ``top`` labelled objects are, by a catalogue column."""
@@ -326,6 +281,7 @@ def purity(
     metric: str = DEFAULT_METRIC,
     combine: str = DEFAULT_COMBINE,
     same_arcsec: float = 2.0,
+    group_arcsec: float = 2.0,
     match_arcsec: float = 3.0,
     level: float = 0.95,
     weights: str | Path | None = None,
@@ -343,6 +299,8 @@ def purity(
         ``"column=value"`` or an SQL condition; several are joined by or.
     unlike, emphasis, metric, combine, same_arcsec, match_arcsec, weights, seed
         As in `skytwin.search`.
+    group_arcsec : float
+        Entries nearer than this on the sky, or linked by such, are one object.
     level : float
         Coverage of the intervals.
 
@@ -370,18 +328,19 @@ def purity(
     how = asked.settled(embeddings, references)
     ranker = make_ranker(embeddings, references, how)
     hits, known = positive_rows(embeddings.catalog, conditions)
-    keep, _ = eligible(embeddings, references, same_arcsec=same_arcsec)
-    ranked = rank_all(embeddings.vectors, ranker, keep=keep)
-    counted = known[ranked.rows]
+    groups = sky_groups(embeddings.positions, group_arcsec, len(embeddings))
+    keep, _ = eligible(embeddings, references, same_arcsec=same_arcsec, groups=groups)
+    every = rank_all(embeddings.vectors, ranker, keep=keep)
+    ranked, hits, counted = once_each(every, groups, hits, known)
     what = " or ".join(conditions)
     if not counted.any():
         raise DataError(f"no object but the references has a label for {what}")
-    base = Proportion.of(int(hits[ranked.rows].sum()), int(counted.sum()), level)
+    base = Proportion.of(int(hits.sum()), int(counted.sum()), level)
     if base.hits == 0:
         raise DataError(f"no object but the references fulfils {what}; check the value's spelling")
     distance = ranked.distance[counted]
     total = np.arange(1, len(distance) + 1)
-    found = np.cumsum(hits[ranked.rows][counted])
+    found = np.cumsum(hits[counted])
     # Objects at one distance come in together: no order among them has a meaning.
     last = np.append(np.flatnonzero(np.diff(distance) > 0), len(distance) - 1)
     lower, upper = jeffreys(found[last], total[last], level)
@@ -394,10 +353,11 @@ def purity(
         upper=upper,
         base=base,
         unlabelled=int((~counted).sum()),
+        repeats=len(every.rows) - len(ranked.rows),
         embeddings=embeddings,
         references=references,
         positive=conditions,
-        settings=how.recorded(references, asked),
+        settings={**how.recorded(references, asked), "group_arcsec": group_arcsec},
         ranked=ranked,
         ranker=ranker,
     )

@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from skytwin.answers.groups import first_rows
 from skytwin.answers.query import Reference, same_object
 from skytwin.answers.where import matching_rows
 from skytwin.embeddings.learned import Learned, blend, learn_lda, learn_logistic
 from skytwin.embeddings.metric import DEFAULT_METRIC, SAMPLED, Metric, check_metric, scorer
+from skytwin.embeddings.neighbours import Neighbours
 from skytwin.embeddings.ranker import (
     DEFAULT_COMBINE,
     Combine,
@@ -29,6 +31,7 @@ __all__ = [
     "how_named",
     "make_ranker",
     "named",
+    "once_each",
 ]
 
 LEARNED: tuple[Combine, ...] = ("logistic", "lda", "mean+logistic")
@@ -219,8 +222,11 @@ def eligible(
     same_arcsec: float,
     where: str | None = None,
     include_self: bool = False,
+    groups: np.ndarray | None = None,
 ) -> tuple[np.ndarray | None, int]:
     """Rows that may be listed or counted (None: all), and how many the references took away.
+
+    With ``groups`` (N,), every entry of a reference's group is taken away.
 
     Raises
     ------
@@ -234,11 +240,43 @@ def eligible(
             raise DataError(f"no object fulfils {where!r}; loosen the condition")
     same = np.zeros(len(embeddings), dtype=bool)
     if not include_self:
-        same = same_object(embeddings, references, same_arcsec) & keep
+        same = same_object(embeddings, references, same_arcsec)
+        if groups is not None:
+            same |= np.isin(groups, groups[same])
+        same &= keep
         keep &= ~same
         if not keep.any():
             raise DataError("nothing is left to search beside the references themselves")
     return (None if keep.all() else keep), int(same.sum())
+
+
+def once_each(
+    ranked: Neighbours, groups: np.ndarray, hits: np.ndarray, known: np.ndarray
+) -> tuple[Neighbours, np.ndarray, np.ndarray]:
+    """The nearest entry of every object, and whether any of its entries is positive, labelled.
+
+    Parameters
+    ----------
+    ranked : Neighbours
+    groups : ndarray, shape (N,), int64
+        Which rows are one object.
+    hits, known : ndarray of bool, shape (N,)
+        By row of the set.
+
+    Returns
+    -------
+    Neighbours, hits, known
+        All of one length, in order of distance.
+    """
+    first = first_rows(groups[ranked.rows])
+    hit, label = np.zeros((2, int(groups.max()) + 1), dtype=bool)
+    hit[groups[hits]] = True
+    label[groups[known]] = True
+    group = groups[ranked.rows[first]]
+    kept = Neighbours(
+        rows=ranked.rows[first], distance=ranked.distance[first], reference=ranked.reference[first]
+    )
+    return kept, hit[group], label[group]
 
 
 def named(references: Sequence[Reference]) -> str:

@@ -23,6 +23,7 @@ from skytwin.embeddings.metric import DEFAULT_METRIC
 from skytwin.embeddings.neighbours import Neighbours, nearest, within
 from skytwin.embeddings.ranker import DEFAULT_COMBINE, Ranker
 from skytwin.embeddings.table import Embeddings
+from skytwin.errors import UsageError
 from skytwin.images import arrow
 
 if TYPE_CHECKING:
@@ -219,6 +220,8 @@ def search(
         match_arcsec=match_arcsec,
         weights=weights,
     )
+    if radius is not None and radius < 0 and not any(r.negative for r in references):
+        raise UsageError(f"radius {radius:g}; expected a distance of 0 or more")
     keep, excluded = eligible(
         embeddings,
         references,

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from sklearn.linear_model import LogisticRegression
+from threadpoolctl import threadpool_limits
 
 from skytwin.embeddings.metric import Rough, Scorer, product, product_error
 from skytwin.embeddings.ranker import Combined, Scores
@@ -197,7 +198,9 @@ def learn_logistic(
     model = LogisticRegression(C=1.0 / (RIDGE_PER_FEATURE * z.shape[1]), max_iter=1000)
     # The weights lie in the span of the rows, mostly far fewer than there are features.
     basis, within = np.linalg.qr(z.T)
-    model.fit(within.T, target, sample_weight=each)
+    # Matrices so small lose more to threads that wait for each other than they gain.
+    with threadpool_limits(1):
+        model.fit(within.T, target, sample_weight=each)
     return _from_standardized(basis @ model.coef_[0], float(model.intercept_[0]), sample, score)
 
 
