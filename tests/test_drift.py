@@ -238,7 +238,7 @@ def test_bad_input(objects: Embeddings) -> None:
     with pytest.raises(UsageError, match="a sample of 5 objects"):
         far_query(objects, like, sample=5)
     with pytest.raises(UsageError, match="limit 0.003 with a sample of 100 objects"):
-        far_query(objects, like, sample=100)
+        far_query(objects, like, sample=100, limit=0.003)
     tiny = Embeddings.from_arrays(np.eye(6), list("abcdef"))
     with pytest.raises(DataError, match="5 objects beside the references"):
         far_query(tiny, resolve(tiny, "a"))

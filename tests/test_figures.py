@@ -236,6 +236,7 @@ def test_histogram_of_a_curve_counts_each_object_once(curve: PurityCurve) -> Non
     bars = [patch for patch in axes.patches if isinstance(patch, Rectangle)]
     edges = [bar.get_x() for bar in bars]
     edges.append(max(bars[-1].get_x() + bars[-1].get_width(), curve.ranked.distance[-1]))
+    edges[0] = min(edges[0], curve.ranked.distance[0])
     kinds = curve.embeddings.catalog["kind"].to_numpy()[curve.ranked.rows]
     for kind, heights in (
         ("b", [bar.get_height() for bar in bars]),

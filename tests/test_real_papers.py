@@ -47,12 +47,6 @@ def mirabest(data_dir: Path, workdir: Path) -> Embeddings:
 
 
 @pytest.fixture(scope="module")
-def gz1(data_dir: Path, workdir: Path) -> Embeddings:
-    catalog = data_dir / "gz1" / "catalogue.csv"
-    return embed(data_dir, workdir, str(data_dir / "gz1" / "galaxies.zip"), catalog=catalog)
-
-
-@pytest.fixture(scope="module")
 def first(data_dir: Path, workdir: Path) -> Embeddings:
     # Cut at the noise image by image, so that FITS flux can be compared with 8-bit pictures.
     return embed(data_dir, workdir, "frdeep-first", crop=64, stretch="sigma:3")
@@ -93,21 +87,6 @@ def test_frdeep_nvss(data_dir: Path, workdir: Path) -> None:
     found = accuracy(x, y, test, LogisticRegression(max_iter=1000))
     print(f"FR-DEEP NVSS, 50 test rows: logistic {found:.3f}")
     assert found >= 0.82
-
-
-def test_galaxy_zoo_edge_on(gz1: Embeddings) -> None:
-    assert len(gz1) == 3380
-    label = np.array(gz1.catalog["morphology"].to_pylist())
-    edge_on = np.flatnonzero(label == "EdgeOn")
-    rng = np.random.default_rng(0)
-    purities = []
-    for _ in range(30):
-        like = [str(name) for name in gz1.ids[rng.choice(edge_on, 5, replace=False)]]
-        matches = skytwin.search(gz1, like, k=100, metric="standardized", combine="mean")
-        purities.append((label[matches.rows] == "EdgeOn").mean())
-    mean, base = float(np.mean(purities)), float((label == "EdgeOn").mean())
-    print(f"gz1 EdgeOn (base rate {base:.3f}): purity at 100, 5 references, 30 draws: {mean:.3f}")
-    assert mean >= 0.75
 
 
 def test_a_fits_image_of_mirabest_queries_first(first: Embeddings, data_dir: Path) -> None:

@@ -65,7 +65,8 @@ MetricName = Annotated[
 CombineName = Annotated[
     str,
     typer.Option(
-        "--combine", help="Several references as one: mean, min, fusion, logistic or lda."
+        "--combine",
+        help="Several references as one: auto, mean, min, fusion, logistic, lda, mean+logistic.",
     ),
 ]
 BackgroundSeed = Annotated[

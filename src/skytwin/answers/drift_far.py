@@ -22,7 +22,7 @@ from skytwin.progress import Progress
 
 __all__ = ["FarQuery", "far_query"]
 
-_FEWEST = 39
+_FEWEST, _LIMIT = 39, 0.003
 _SLACK = 1e-9  # between the distance from one object to another, and back
 
 
@@ -112,7 +112,7 @@ def far_query(
     *,
     metric: str = DEFAULT_METRIC,
     sample: int = 400,
-    limit: float = 0.003,
+    limit: float | None = None,
     same_arcsec: float = 2.0,
     seed: int = 0,
     quiet: bool = False,
@@ -130,8 +130,9 @@ def far_query(
         question here.
     sample : int
         Random objects, at least 39; all but the references, where there are fewer.
-    limit : float
-        The tail probability that is warned of; at least ``1 / (sample + 1)``.
+    limit : float, optional
+        The tail probability that is warned of; at least ``1 / (sample + 1)``. By default 0.003,
+        or that least one where it is larger.
     same_arcsec : float
         Entries nearer than this are one object, and not its neighbour.
     seed : int
@@ -151,7 +152,7 @@ def far_query(
     """
     if sample < _FEWEST:
         raise UsageError(f"a sample of {sample} objects; expected at least {_FEWEST}")
-    if not 0 < limit < 1:
+    if limit is not None and not 0 < limit < 1:
         raise UsageError(f"limit {limit}; expected a number between 0 and 1")
     checked = check_metric(metric)
     checked = "standardized" if checked == "csls" else checked
@@ -167,10 +168,12 @@ def far_query(
         )
     rng = np.random.default_rng(seed)
     drawn = rng.choice(free, size=min(sample, len(free)), replace=False)
-    if limit * (len(drawn) + 1) < 1:
+    least = 1 / (len(drawn) + 1)
+    limit = max(_LIMIT, least) if limit is None else limit
+    if limit < least:
         raise UsageError(
             f"limit {limit:g} with a sample of {len(drawn)} objects; expected at least "
-            f"{1 / (len(drawn) + 1):.2g}, or a larger sample"
+            f"{least:.2g}, or a larger sample"
         )
     groups = sky_groups(embeddings.positions, same_arcsec, len(embeddings))
     hidden = [np.flatnonzero(mask) for mask in own]

@@ -163,17 +163,16 @@ class Significance:
     def warning(self) -> str | None:
         """What to beware of, in one line; None where there is nothing."""
         last = self._last
-        if last is None:
+        # One object is as alike to itself as any: of a single reference it would always be said.
+        if last is None or self.references == 1:
             return None
         rank = np.cumsum(np.isfinite(self.q_value))
         share = self.expected_random / np.maximum(rank, 1)
         if share[last] <= _DOUBTFUL:
             return None
-        alike = "" if self.references == 1 else ": the references share too little"
-        objects = "a random object has" if self.references == 1 else "random references have"
         return (
-            f"{objects} {share[last]:.0%} as many objects as near as this list has{alike}; the "
-            "distances alone do not set it apart"
+            f"random references have {share[last]:.0%} as many objects as near as this list has: "
+            "the references share too little; the distances alone do not set it apart"
         )
 
     def _expected_text(self, value: float, null: np.ndarray) -> str:

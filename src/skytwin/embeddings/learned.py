@@ -217,7 +217,9 @@ def learn_lda(
     Notes
     -----
     ``w = S^-1 (m+ - m-)`` with the background's covariance ``S`` shrunk by `SHRINKAGE`; ``m-``
-    is the background's mean, or, with negative references, halfway from it to theirs.
+    is the background's mean, or, with negative references, halfway from it to theirs. The score
+    is brought to mean 0 and deviation 1 over the background: so small a sample of so many
+    features makes LDA's own logit far too sure, and surer for references that are less alike.
     """
     known = sample.standardized()[background]
     if not len(known):
@@ -229,7 +231,9 @@ def learn_lda(
     if len(against):
         minus = 0.5 * (centre + np.average(sample.standardized(negatives), axis=0, weights=against))
     direction = sample.solve_covariance(plus - minus, SHRINKAGE)
-    return _from_standardized(direction, -float(direction @ (plus + minus)) / 2, sample, score)
+    scores = known @ direction
+    width = float(scores.std()) or 1.0
+    return _from_standardized(direction / width, -float(scores.mean()) / width, sample, score)
 
 
 def _some(background: np.ndarray) -> np.ndarray:
