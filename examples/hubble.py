@@ -38,10 +38,11 @@ def main(out: Path) -> int:
         stretch="range:0,255",
     )
     matches = skytwin.search(embeddings, REFERENCE, k=25)
-    print(report.describe_matches(matches), "\n")
+    found = skytwin.trust(matches)
+    print(report.describe_matches(found), "\n")
     about = matches.describe()
     for ending in ("vot", "csv"):
-        skytwin.write_table(matches.table, out / f"candidates.{ending}", about)
+        skytwin.write_table(found.table, out / f"candidates.{ending}", about)
     skytwin.figures.save(skytwin.figures.mosaic(matches), out / "mosaic.png", about)
     field = matplotlib.image.imread(image)
     skytwin.figures.save(skytwin.figures.field_map(matches, image=field), out / "map.png", about)

@@ -209,7 +209,7 @@ def test_the_encoder_of_an_embedding_makes_another(home: Path, tmp_path: Path) -
 
 def test_search_prints_a_table_an_astronomer_can_read(home: Path) -> None:
     said = done("search", home / "emb", "--like", "g07", "-k", "3").splitlines()
-    assert said[0].startswith("Matches(3 like g07, mean+logistic distance to ")
+    assert said[0].startswith("Matches(3 like g07, standardized distance to ")
     assert said[1] == "  1 object(s) left out: a reference, or at its place on the sky"
     assert any("null queries" in line for line in said)
     head = next(number for number, line in enumerate(said) if line.startswith("rank"))

@@ -88,13 +88,14 @@ class How:
 
         With the standardized metric: ``lda`` where it ranks the references, each left out in
         turn, clearly better than ``mean``, else ``mean+logistic`` (see
-        docs/explanation/combining.md). No label but the references is seen. Below three
-        references, where leaving one out says little: ``mean+logistic``. With another metric:
-        the mean.
+        docs/explanation/combining.md). No label but the references is seen. Of two, where
+        leaving one out says little: ``mean+logistic``. Of one, and with another metric: the
+        plain distance.
         """
         if self.combine != "auto":
             return self
-        if self.metric != "standardized":
+        # One object is a point, not a direction: learned from it, brightness counts for likeness.
+        if self.metric != "standardized" or len(references) == 1:
             return replace(self, combine="mean")
         if sum(not r.negative for r in references) >= _ENOUGH_TO_CHOOSE:
             mean, lda = (_held_out_rank(embeddings, references, self, c) for c in ("mean", "lda"))
