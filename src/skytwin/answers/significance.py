@@ -72,6 +72,8 @@ class Significance:
         Objects that could have been matches.
     references : int
         Positive ones, and objects in each null query.
+    learned : bool
+        The combination was learned, and anew for every null query.
     null_queries, sample, seed : int
         As asked.
     """
@@ -87,6 +89,7 @@ class Significance:
     null_random: np.ndarray
     searched: int
     references: int
+    learned: bool
     null_queries: int
     sample: int
     seed: int
@@ -163,8 +166,9 @@ class Significance:
     def warning(self) -> str | None:
         """What to beware of, in one line; None where there is nothing."""
         last = self._last
-        # One object is as alike to itself as any: of a single reference it would always be said.
-        if last is None or self.references == 1:
+        # One object is as alike to itself as any, and what is learned sets any references apart:
+        # of these it would nearly always be said.
+        if last is None or self.references == 1 or self.learned:
             return None
         rank = np.cumsum(np.isfinite(self.q_value))
         share = self.expected_random / np.maximum(rank, 1)
@@ -299,6 +303,7 @@ def significance(
         null_random=counts.pooled,
         searched=len(pool),
         references=size,
+        learned=settings["combine"] in LEARNED,
         null_queries=null_queries,
         sample=len(background),
         seed=seed,
