@@ -197,7 +197,7 @@ def test_parts_add_up_to_what_the_list_is_ordered_by(
     assert found.id == matches.ids[1]
     assert found.distance == pytest.approx(matches.distance[1], abs=1e-12)
     expected = {
-        "similarity": 1.0 - found.score - (0.5 if settings.get("unlike") else 0.0),
+        "similarity": 1.0 - found.score - (0.5 * 2 / 22 if settings.get("unlike") else 0.0),
         "minus distance": -found.score,
         "logit": float(np.logaddexp(0.0, -found.score)),
     }

@@ -106,7 +106,7 @@ def test_weighted_mean_and_negatives_by_hand(survey: skytwin.Embeddings) -> None
     found = skytwin.search(
         survey, ["s0", "s1"], unlike="s500", emphasis=[3, 1], k=N, combine="mean"
     )
-    want = (3 * apart[:, 0] + apart[:, 1]) / 4 - 0.5 * apart[:, 2]
+    want = (3 * apart[:, 0] + apart[:, 1]) / 4 - 0.5 / 21 * apart[:, 2]
     np.testing.assert_allclose(found.distance, want[found.rows], atol=1e-6)
     assert found.settings["emphasis"] == [3.0, 1.0]
     assert found.references[2].negative

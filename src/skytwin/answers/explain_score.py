@@ -16,7 +16,7 @@ import numpy as np
 
 from skytwin.answers.search import Matches
 from skytwin.embeddings.learned import Blend, Learned
-from skytwin.embeddings.ranker import NEGATIVE_SHARE, Combined
+from skytwin.embeddings.ranker import Combined, negative_share
 from skytwin.errors import Mismatch, UsageError
 
 __all__ = ["Kind", "Linear", "Scoring", "Space", "scoring"]
@@ -225,7 +225,7 @@ def _shares(ranker: Combined, x: np.ndarray) -> np.ndarray:
     against = ranker.negative_weights
     if not len(against):
         return np.asarray(positive)
-    return np.concatenate([positive, -NEGATIVE_SHARE * against / against.sum()])
+    return np.concatenate([positive, -negative_share(len(against)) * against / against.sum()])
 
 
 def _space(matches: Matches, metric: str) -> Space:

@@ -21,7 +21,7 @@ from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
 from skytwin.embeddings.metric import Rough, Scorer, product, product_error
-from skytwin.embeddings.ranker import Combined, Scores
+from skytwin.embeddings.ranker import Combined, Scores, negative_share
 from skytwin.embeddings.sample import Sample
 from skytwin.embeddings.vectors import Block, Statistics
 from skytwin.errors import DataError
@@ -180,8 +180,8 @@ def learn_logistic(
 
     Notes
     -----
-    Positives weigh as much together as all that is negative, and negative references as much
-    as the random objects, so that neither drowns among 300.
+    Positives weigh as much together as all that is negative, of which negative references have
+    the share `negative_share`: as single objects among 300 they would drown.
     """
     rows = _some(background)
     z = sample.standardized(
@@ -189,10 +189,10 @@ def learn_logistic(
     )
     ahead, against = weights[: len(positives)], weights[len(positives) :]
     parts = [ahead / ahead.sum()]
-    share = 0.5 if len(against) else 1.0
+    share = negative_share(len(against))
     if len(against):
-        parts.append((1 - share) * against / against.sum())
-    parts.append(np.full(len(rows), share / len(rows)))
+        parts.append(share * against / against.sum())
+    parts.append(np.full(len(rows), (1 - share) / len(rows)))
     each = np.concatenate(parts) * len(z) / 2
     target = np.arange(len(z)) < len(positives)
     model = LogisticRegression(C=1.0 / (RIDGE_PER_FEATURE * z.shape[1]), max_iter=1000)
@@ -217,9 +217,10 @@ def learn_lda(
     Notes
     -----
     ``w = S^-1 (m+ - m-)`` with the background's covariance ``S`` shrunk by `SHRINKAGE`; ``m-``
-    is the background's mean, or, with negative references, halfway from it to theirs. The score
-    is brought to mean 0 and deviation 1 over the background: so small a sample of so many
-    features makes LDA's own logit far too sure, and surer for references that are less alike.
+    is the background's mean, or, with negative references, `negative_share` of the way to
+    theirs. The score is brought to mean 0 and deviation 1 over the background: so small a sample
+    of so many features makes LDA's own logit far too sure, and surer for references that are
+    less alike.
     """
     known = sample.standardized()[background]
     if not len(known):
@@ -229,7 +230,9 @@ def learn_lda(
     plus = np.average(sample.standardized(positives), axis=0, weights=ahead)
     minus = centre
     if len(against):
-        minus = 0.5 * (centre + np.average(sample.standardized(negatives), axis=0, weights=against))
+        share = negative_share(len(against))
+        theirs = np.average(sample.standardized(negatives), axis=0, weights=against)
+        minus = (1 - share) * centre + share * theirs
     direction = sample.solve_covariance(plus - minus, SHRINKAGE)
     scores = known @ direction
     width = float(scores.std()) or 1.0

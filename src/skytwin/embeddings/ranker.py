@@ -28,15 +28,22 @@ __all__ = [
     "Scores",
     "check_combine",
     "check_emphasis",
+    "negative_share",
 ]
 
 Combine = Literal["mean", "min", "fusion", "logistic", "lda", "mean+logistic", "auto"]
 COMBINATIONS: tuple[Combine, ...] = get_args(Combine)
 DEFAULT_COMBINE: Combine = "auto"
 
-# Half a negative reference's pull per positive one's: Rocchio's usual ratio is 0.2 to 1.
-NEGATIVE_SHARE = 0.5
+# Negative references weigh together at most half of what the positive ones do (Rocchio's usual
+# ratio is 0.2 to 1), and half of that where there are twenty: a few are the accidents of a few.
+_MOST_NEGATIVE, _HALF_AT = 0.5, 20
 _FUSION_RANK = 60.0
+
+
+def negative_share(count: int) -> float:
+    """What ``count`` negative references weigh together, those positive weighing 1."""
+    return _MOST_NEGATIVE * count / (count + _HALF_AT)
 
 
 def check_combine(name: str) -> Combine:
@@ -85,7 +92,7 @@ class Combined:
     weights : ndarray, shape (P,)
         Of the positive references.
     negative_weights : ndarray, shape (Q - P,)
-        The weighted mean distance to negative references, times `NEGATIVE_SHARE`, is taken away
+        The weighted mean distance to negative references, times `negative_share`, is taken away
         (Rocchio 1971): what lies near them moves back.
     """
 
@@ -121,7 +128,8 @@ class Combined:
         return smallest if self.combine == "min" else _average(each, self.weights)
 
     def _negative(self, distances: np.ndarray) -> np.ndarray:
-        return NEGATIVE_SHARE * _average(distances, self.negative_weights)
+        share = negative_share(len(self.negative_weights))
+        return share * _average(distances, self.negative_weights)
 
 
 def _average(distances: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -167,7 +175,8 @@ class Fused:
         each = np.concatenate([score.exact(block.values) for block in vectors.blocks(4096)])
         signed = [weights / weights.sum()]
         if len(negative_weights):
-            signed.append(-NEGATIVE_SHARE * negative_weights / negative_weights.sum())
+            share = negative_share(len(negative_weights))
+            signed.append(-share * negative_weights / negative_weights.sum())
         return cls(
             score=score,
             sorted=np.sort(each.T, axis=1),
