@@ -100,7 +100,9 @@ _KNOWN = {
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> object:
         if (module, name) not in _KNOWN:
-            raise DataError(f"refuses to load {module}.{name}: not a plain array")
+            # The name comes from the file: a damaged one may hold a line break.
+            what = f"{module}.{name}".encode("unicode_escape").decode()
+            raise DataError(f"refuses to load {what}: not a plain array")
         return _Call(name)
 
     def persistent_load(self, pid: object) -> object:
