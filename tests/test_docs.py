@@ -107,7 +107,7 @@ def test_the_pages_build_and_their_commands_run(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "mkdocs", "build", "--strict", "-d", str(tmp_path / "site")],
         cwd=ROOT,
-        # The tutorial's commands run where `make docs` finds the data; here they would take minutes.
+        # The tutorial takes minutes: `make docs` runs it where there are data.
         env={name: value for name, value in os.environ.items() if name != "SKYTWIN_DATA"},
         capture_output=True,
         text=True,
