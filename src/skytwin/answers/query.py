@@ -131,16 +131,21 @@ def _refuse_both(positives: Sequence[Reference], negatives: Sequence[Reference])
 
 
 def same_object(
-    embeddings: Embeddings, references: Sequence[Reference], same_arcsec: float
+    embeddings: Embeddings,
+    references: Sequence[Reference],
+    same_arcsec: float,
+    rows: np.ndarray | None = None,
 ) -> np.ndarray:
-    """Rows that are a reference itself, or lie at its place on the sky, shape (N,) bool."""
-    same = np.zeros(len(embeddings), dtype=bool)
-    positions = embeddings.positions
+    """Rows that are a reference itself, or lie at its place on the sky, (N,) or (rows,) bool."""
+    some = slice(None) if rows is None else rows
+    own = np.arange(len(embeddings))[some]
+    same = np.zeros(len(own), dtype=bool)
+    positions = None if embeddings.positions is None else embeddings.positions[some]
     for reference in references:
         # By name too: the two halves of a survey may share an object, and a reference from one
         # must not be counted in the other.
         if reference.id is not None and reference.id in embeddings.index:
-            same[embeddings.index[reference.id]] = True
+            same |= own == embeddings.index[reference.id]
         if positions is not None and reference.ra is not None and reference.dec is not None:
             same |= separation_arcsec(positions, reference.ra, reference.dec) <= same_arcsec
     return same

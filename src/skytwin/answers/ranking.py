@@ -149,7 +149,7 @@ def _learned(
     sample = embeddings.sample(how.seed)
     ahead, against, weights, negative_weights = _split(references)
     score = scorer(how.metric, ahead, embeddings.statistics)
-    background = ~same_object(embeddings, references, how.same_arcsec)[sample.rows]
+    background = ~same_object(embeddings, references, how.same_arcsec, sample.rows)
     every = np.concatenate([weights, negative_weights])
     members: list[Combined | Learned] = []
     for name in combine.split("+"):
@@ -203,7 +203,7 @@ def _held_out_rank(
     among a thousand random objects; 1 would be last of all.
     """
     sample = embeddings.sample(how.seed)
-    free = ~same_object(embeddings, references, how.same_arcsec)[sample.rows]
+    free = ~same_object(embeddings, references, how.same_arcsec, sample.rows)
     random = sample.vectors[free][:_HELD_OUT_AMONG]
     positives = [i for i, r in enumerate(references) if not r.negative]
     shares = []

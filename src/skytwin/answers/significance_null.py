@@ -313,7 +313,7 @@ def _learned(
     parts = [scores(background[i : i + step]) for i in range(0, len(background), step)]
     negatives = [reference for reference in references if reference.negative]
     inside = part_of(background)
-    inside |= same_object(embeddings, negatives, how.same_arcsec)[background][:, None]
+    inside |= same_object(embeddings, negatives, how.same_arcsec, background)[:, None]
     known = [
         np.ma.masked_array(np.concatenate([part[i] for part in parts]), mask=inside)
         for i in range(len(names))

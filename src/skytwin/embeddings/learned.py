@@ -92,6 +92,7 @@ class Blend:
     Attributes
     ----------
     members : tuple of Combined or Learned
+        One is a `Combined`, which gives the distances to each reference.
     centre, width : ndarray, shape (members,)
         Mean of their scores over the random objects, and deviation over the member's weight.
     """
@@ -118,9 +119,12 @@ class Blend:
         """See `skytwin.embeddings.ranker.Ranker`."""
         total, each = np.zeros(len(vectors)), np.empty((len(vectors), 0))
         for member, centre, width in zip(self.members, self.centre, self.width, strict=True):
-            found = member.exact(vectors)
-            each = found.each
-            total += (_score(member, vectors, found) - centre) / width
+            if isinstance(member, Learned):
+                score = member.logit(vectors)
+            else:
+                found = member.exact(vectors)
+                score, each = -found.distance, found.each
+            total += (score - centre) / width
         return Scores(distance=_distance(total), each=each)
 
 
@@ -133,7 +137,7 @@ def blend(members: Sequence[Combined | Learned], background: np.ndarray) -> Blen
     background : ndarray, shape (n, D)
         Random vectors, over which each score is brought to mean 0 and deviation 1.
     """
-    scores = np.stack([_score(m, background, m.exact(background)) for m in members])
+    scores = np.stack([_score(member, background) for member in members])
     weight = np.array([COMBINED_WEIGHT if isinstance(m, Combined) else 1.0 for m in members])
     width = scores.std(axis=1) / weight
     return Blend(
@@ -143,8 +147,10 @@ def blend(members: Sequence[Combined | Learned], background: np.ndarray) -> Blen
     )
 
 
-def _score(member: Combined | Learned, vectors: np.ndarray, found: Scores) -> np.ndarray:
-    return member.logit(vectors) if isinstance(member, Learned) else -found.distance
+def _score(member: Combined | Learned, vectors: np.ndarray) -> np.ndarray:
+    if isinstance(member, Learned):
+        return member.logit(vectors)
+    return -member.exact(vectors).distance
 
 
 def _distance(logit: np.ndarray) -> np.ndarray:
@@ -222,7 +228,7 @@ def learn_lda(
     of so many features makes LDA's own logit far too sure, and surer for references that are
     less alike.
     """
-    known = sample.standardized()[background]
+    known = sample.scaled[background]
     if not len(known):
         raise DataError("no background object to learn against; the set holds only references")
     centre = known.mean(axis=0)

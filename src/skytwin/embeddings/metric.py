@@ -187,7 +187,7 @@ def _whitened(references: np.ndarray, sample: Sample) -> Scorer:
 
 def _csls(references: np.ndarray, sample: Sample) -> Scorer:
     direction = _unit(sample.standardized(references))
-    around = _unit(sample.standardized())
+    around = _unit(sample.scaled)
     of_references = _nearness(direction, around)
 
     def exact(vectors: np.ndarray) -> np.ndarray:

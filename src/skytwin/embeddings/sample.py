@@ -37,13 +37,17 @@ class Sample:
     statistics: Statistics
     seed: int
 
-    def standardized(self, vectors: np.ndarray | None = None) -> np.ndarray:
-        """The sample, or other vectors (n, D), with every feature's mean 0 and deviation 1."""
-        x = self.vectors if vectors is None else vectors
-        scaled: np.ndarray = (x.astype(np.float64) - self.statistics.mean) * (
+    def standardized(self, vectors: np.ndarray) -> np.ndarray:
+        """Vectors (n, D) with every feature's mean 0 and deviation 1 over the whole set."""
+        scaled: np.ndarray = (vectors.astype(np.float64) - self.statistics.mean) * (
             self.statistics.inverse_scale
         )
         return scaled
+
+    @cached_property
+    def scaled(self) -> np.ndarray:
+        """The sample, standardised, (M, D) float64."""
+        return self.standardized(self.vectors)
 
     @cached_property
     def whitening(self) -> np.ndarray:
@@ -93,8 +97,7 @@ class Sample:
 
     @cached_property
     def _centred(self) -> np.ndarray:
-        z = self.standardized()
-        return np.asarray(z - z.mean(axis=0))
+        return np.asarray(self.scaled - self.scaled.mean(axis=0))
 
     @cached_property
     def _components(self) -> tuple[np.ndarray, np.ndarray]:
