@@ -71,8 +71,9 @@ def audit(
     from skytwin.answers.audit_groups import Rules
     from skytwin.answers.search import search
     from skytwin.embeddings.table import Embeddings
+    from skytwin.report_files import check_targets
 
-    report_audit.check_targets(out)
+    check_targets(out, [])
     rules = Rules(effect=effect, alpha=alpha)
     opened = Embeddings.open(embedding)
     matches = search(

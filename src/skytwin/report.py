@@ -16,7 +16,7 @@ from skytwin.answers.purity import Carried, Composition, PurityCurve, Threshold
 from skytwin.answers.ranking import how_named
 from skytwin.answers.search import Matches
 from skytwin.answers.trust import Trust
-from skytwin.artefact import Manifest, Parent
+from skytwin.artefact import Manifest
 from skytwin.embeddings.table import Embeddings
 from skytwin.errors import UsageError, unknown
 from skytwin.files import require_new, write_atomically
@@ -339,7 +339,7 @@ def _folder(
         recipe={**settings, "references": [f"{r.kind}: {r.name}" for r in references]},
         summary={"objects": len(embeddings)},
         inputs={"embedding": parent.path},
-        parents={"embeddings": Parent(**vars(parent))},
+        parents={"embeddings": parent},
     )
 
 

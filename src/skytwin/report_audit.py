@@ -6,27 +6,13 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from skytwin.answers import figures_audit, figures_style
+from skytwin.answers import figures_audit
 from skytwin.answers.audit import Audit
 from skytwin.answers.export import write_table
-from skytwin.artefact import Parent
-from skytwin.run import require_free, result_folder
+from skytwin.report_files import draw_pictures, written
+from skytwin.run import result_folder
 
-__all__ = ["check_targets", "describe", "save_audit"]
-
-_PICTURES = (".png", ".pdf")
-
-
-def check_targets(out: Path | None) -> None:
-    """Refuse a folder that is taken before any work is done.
-
-    Raises
-    ------
-    OutputExists
-        A folder with something in it, or a file, is there.
-    """
-    if out is not None:
-        require_free(out)
+__all__ = ["describe", "save_audit"]
 
 
 def describe(found: Audit) -> str:
@@ -48,9 +34,9 @@ def save_audit(found: Audit, out: Path | None) -> str:
         "stability": found.stability,
     }
     references = [f"{r.kind}: {r.name}" for r in found.matches.references]
-    drawings = {"effects": figures_audit.audit_effects(found)}
+    drawings = {"effects": lambda: figures_audit.audit_effects(found)}
     if found.stability is not None:
-        drawings["stability"] = figures_audit.audit_stability(found)
+        drawings["stability"] = lambda: figures_audit.audit_stability(found)
     with result_folder(
         out,
         kind="audit",
@@ -67,14 +53,12 @@ def save_audit(found: Audit, out: Path | None) -> str:
             "in_labels": found.in_labels,
         },
         inputs={"embedding": parent.path},
-        parents={"embeddings": Parent(**vars(parent))},
+        parents={"embeddings": parent},
     ) as where:
         for name, table in tables.items():
             if table is not None:
                 write_table(table, where / f"{name}.csv", meta)
                 write_table(table, where / f"{name}.vot", meta)
-        for name, drawn in drawings.items():
-            for ending in _PICTURES:
-                figures_style.save(drawn, where / f"{name}{ending}", meta)
+        draw_pictures(where, drawings, meta)
         (where / "summary.txt").write_text(found.summary + "\n", encoding="utf-8")
-    return f"written: {out}"
+    return written([out])

@@ -7,7 +7,6 @@ from typing import Any
 
 from skytwin.answers.compare import Comparison
 from skytwin.answers.export import write_table
-from skytwin.artefact import Parent
 from skytwin.report_files import PICTURES, draw_pictures, save_picture, written
 from skytwin.run import result_folder
 
@@ -36,7 +35,7 @@ def save_comparison(found: Comparison, out: Path | None, save: list[Path]) -> st
         },
         summary={"best": " ".join(found.best), "base_rate": found.base.value},
         inputs={"embedding": parent.path},
-        parents={"embeddings": Parent(**vars(parent))},
+        parents={"embeddings": parent},
     ) as where:
         write_table(found.table, where / "comparison.csv", meta)
         write_table(found.table, where / "comparison.parquet", meta)

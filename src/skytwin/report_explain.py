@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,21 +11,20 @@ import numpy as np
 import pyarrow as pa
 from matplotlib.figure import Figure
 
-from skytwin.answers import figures
 from skytwin.answers.explain import Explanation, ScoreMap
 from skytwin.answers.explain_features import SeparatingFeatures
-from skytwin.answers.export import FORMATS, write_table
+from skytwin.answers.export import write_table
 from skytwin.answers.figures_explain import exciting_objects, explanations
 from skytwin.answers.search import Matches
 from skytwin.errors import UsageError
-from skytwin.files import require_new
 from skytwin.images.cutouts import Cutouts
 from skytwin.images.display import parse_display
-from skytwin.run import require_free, result_folder
+from skytwin.report_files import PICTURES, draw_pictures, save_picture, written
+from skytwin.report_files import check_targets as check_files
+from skytwin.run import result_folder
 
 __all__ = ["Explained", "check_targets", "describe", "save"]
 
-PICTURES = (".png", ".pdf")
 _SHOWN = 5
 
 
@@ -57,15 +56,13 @@ def check_targets(out: Path | None, save: Sequence[Path], *, pixels: bool) -> No
     UsageError
         A picture of maps is asked for, and no maps.
     """
+    check_files(out, save)
     for path in save:
-        require_new(path, (*FORMATS, *PICTURES))
         if not pixels and path.suffix.lower() in PICTURES:
             raise UsageError(
                 f"--save {path.name} is a picture of maps, which --features-only leaves out; "
                 "save a table, or leave --features-only out"
             )
-    if out is not None:
-        require_free(out)
 
 
 def describe(found: Explained) -> str:
@@ -143,26 +140,25 @@ def save(found: Explained, out: Path | None, save: Sequence[Path]) -> str:
     table = _long(found.each)
     for path in save:
         if path.suffix.lower() in PICTURES:
-            figures.save(_maps(found), path, meta)
+            save_picture(_maps(found), path, meta)
         else:
             write_table(table, path, meta)
     if out is not None:
         _save_folder(found, table, out)
-    written = [*save, *([out] if out is not None else [])]
-    lines = [f"written: {', '.join(map(str, written))}"] if written else []
     blind = _blind(found) if out is not None else None
-    return "\n".join(lines + ([f"  without pictures of objects: {blind}"] if blind else []))
+    paths = [*save, *([out] if out is not None else [])]
+    return written(paths, blind, "pictures of objects")
 
 
 def _save_folder(found: Explained, table: pa.Table, out: Path) -> None:
     matches, meta = found.matches, found.matches.describe()
     parent = matches.embeddings.as_parent()
-    drawings: dict[str, Figure] = {}
+    drawings: dict[str, Callable[[], Figure]] = {}
     if found.has_maps:
-        drawings["maps"] = _maps(found)
+        drawings["maps"] = lambda: _maps(found)
     if _blind(found) is None:
         display = parse_display(found.display) if found.display else None
-        drawings["features"] = exciting_objects(
+        drawings["features"] = lambda: exciting_objects(
             found.features, cutouts=found.cutouts, display=display
         )
     with result_folder(
@@ -190,9 +186,7 @@ def _save_folder(found: Explained, table: pa.Table, out: Path) -> None:
         (where / "report.txt").write_text(describe(found) + "\n", encoding="utf-8")
         if found.has_maps:
             _save_maps(found.each, where / "maps.npz")
-        for name, drawn in drawings.items():
-            for ending in PICTURES:
-                figures.save(drawn, where / f"{name}{ending}", meta)
+        draw_pictures(where, drawings, meta)
 
 
 def _save_maps(each: Sequence[Explanation], path: Path) -> None:

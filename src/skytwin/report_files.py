@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ __all__ = ["PICTURES", "check_targets", "draw_pictures", "save_picture", "writte
 PICTURES = (".png", ".pdf")
 
 
-def check_targets(out: Path | None, save: list[Path]) -> None:
+def check_targets(out: Path | None, save: Sequence[Path]) -> None:
     """Refuse what could not be written before anything is searched or written."""
     for path in save:
         require_new(path, (*FORMATS, *PICTURES))
@@ -23,10 +23,10 @@ def check_targets(out: Path | None, save: list[Path]) -> None:
         require_free(out)
 
 
-def written(paths: list[Path], blind: str | None = None) -> str:
-    """What to say of files, and of a mosaic that could not be drawn."""
+def written(paths: Sequence[Path], blind: str | None = None, what: str = "a mosaic") -> str:
+    """What to say of files, and of pictures that could not be drawn."""
     lines = [f"written: {', '.join(map(str, paths))}"] if paths else []
-    return "\n".join(lines + ([f"  without a mosaic: {blind}"] if blind else []))
+    return "\n".join(lines + ([f"  without {what}: {blind}"] if blind else []))
 
 
 def draw_pictures(where: Path, drawings: Mapping[str, Any], meta: Mapping[str, str]) -> None:

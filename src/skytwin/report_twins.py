@@ -52,7 +52,11 @@ def describe(found: TwinFindings) -> str:
     """How many pairs of each kind, how many objects, what disagrees, and the first pairs."""
     twins = found.twins
     count = len(twins.embeddings)
-    lines = [repr(twins) if twins.other is None else _between(twins)]
+    lines = [
+        repr(twins)
+        if twins.other is None
+        else f"Twins({len(twins)} pairs between {count} entries and {len(twins.other)} others)"
+    ]
     lines += [f"  {kind:<22} {twins.count(kind)}" for kind in KINDS if twins.count(kind)]
     if twins.other is None:
         lines.append(f"  {count} entries are {twins.objects} objects")
@@ -123,15 +127,7 @@ def save(found: TwinFindings, out: Path | None, save: list[Path]) -> str:
                 blind = str(reason)
             else:
                 draw_pictures(where, {"pairs": lambda: drawn}, meta)
-    return written([*save, out]) + (f"\n  without pictures: {blind}" if blind else "")
-
-
-def _between(twins: Twins) -> str:
-    assert twins.other is not None
-    return (
-        f"Twins({len(twins)} pairs between {len(twins.embeddings)} entries and "
-        f"{len(twins.other)} others)"
-    )
+    return written([*save, out], blind, "pictures")
 
 
 def _told_apart(pairs: pa.Table, column: str, what: str) -> list[str]:
