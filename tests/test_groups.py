@@ -14,7 +14,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from skytwin.answers import groups as module
-from skytwin.answers.groups import (
+from skytwin.images.groups import (
     first_rows,
     grouped_folds,
     grouped_split,

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import skytwin
-from skytwin.answers.groups import grouped_split, straddling
+from skytwin.images.groups import grouped_split, straddling
 from skytwin.answers.leaks import Twins, find_twins
 from skytwin.embeddings.table import Embeddings
 

@@ -18,7 +18,7 @@ import numpy as np
 import pyarrow as pa
 
 from skytwin.answers.calibrate_fit import FITS, Reliability, reliability
-from skytwin.answers.groups import grouped_folds, sky_groups
+from skytwin.images.groups import grouped_folds, sky_groups
 from skytwin.answers.intervals import Proportion
 from skytwin.answers.labels import UNSURE, YES, Labels, read_labels
 from skytwin.answers.search import Matches

@@ -10,7 +10,7 @@ import numpy as np
 from skytwin.answers.calibrate import calibrate
 from skytwin.answers.drift import Drift, compare_distances
 from skytwin.answers.drift_prevalence import Prevalence, estimate_prevalence
-from skytwin.answers.groups import shared_places, sky_groups
+from skytwin.images.groups import shared_places, sky_groups
 from skytwin.answers.intervals import Proportion
 from skytwin.answers.ranking import eligible, once_each
 from skytwin.answers.where import positive_rows

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from skytwin.answers.groups import first_rows, sky_groups
+from skytwin.images.groups import first_rows, sky_groups
 from skytwin.answers.query import same_object
 from skytwin.answers.search import Matches
 from skytwin.artefact import Parent

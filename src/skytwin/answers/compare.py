@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 from scipy.stats import t as student
 
-from skytwin.answers.groups import first_rows, sky_groups
+from skytwin.images.groups import first_rows, sky_groups
 from skytwin.answers.intervals import Proportion
 from skytwin.answers.query import Reference, reference_at
 from skytwin.answers.ranking import How, eligible, make_ranker

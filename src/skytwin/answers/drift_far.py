@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from skytwin.answers.groups import sky_groups
+from skytwin.images.groups import sky_groups
 from skytwin.answers.query import Reference, same_object
 from skytwin.embeddings.metric import DEFAULT_METRIC, SAMPLED, check_metric, scorer
 from skytwin.embeddings.table import Embeddings

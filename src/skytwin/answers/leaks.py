@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from skytwin.answers.groups import merge_groups, straddling
+from skytwin.images.groups import merge_groups, straddling
 from skytwin.answers.leaks_pairs import (
     FIELD_KINDS,
     OBJECT_KINDS,

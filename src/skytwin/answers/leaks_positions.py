@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from skytwin.answers.groups import (
+from skytwin.images.groups import (
     linked_groups,
     merge_groups,
     sky_groups,

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from skytwin.answers.carry import Carried, carry
-from skytwin.answers.groups import sky_groups
+from skytwin.images.groups import sky_groups
 from skytwin.answers.intervals import Proportion, jeffreys
 from skytwin.answers.query import Like, Reference, resolve
 from skytwin.answers.ranking import (

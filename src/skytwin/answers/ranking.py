@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from skytwin.answers.groups import first_rows
+from skytwin.images.groups import first_rows
 from skytwin.answers.query import Reference, same_object
 from skytwin.answers.where import matching_rows
 from skytwin.embeddings.learned import Learned, blend, learn_lda, learn_logistic

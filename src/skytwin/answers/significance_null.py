@@ -14,7 +14,7 @@ from typing import Literal, get_args
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from skytwin.answers.groups import sky_groups
+from skytwin.images.groups import sky_groups
 from skytwin.answers.query import Reference, same_object
 from skytwin.answers.ranking import LEARNED, How, make_ranker
 from skytwin.embeddings.learned import COMBINED_WEIGHT, Learned

@@ -9,7 +9,6 @@ Shapes: ``x_BCHW`` prepared images, ``z_BD`` vectors.
 from __future__ import annotations
 
 import contextlib
-import ctypes
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -22,7 +21,7 @@ from huggingface_hub.utils import get_session  # type: ignore[attr-defined]
 from safetensors.torch import load_file
 
 from skytwin.encoders.encoder import fingerprint
-from skytwin.encoders.runtime import Run, choose_runtime, openvino_run, torch_run
+from skytwin.encoders.runtime import Run, choose_runtime, keep_memory, openvino_run, torch_run
 from skytwin.encoders.torchvision_guard import import_timm
 from skytwin.errors import DataError, Mismatch, Unreachable, UsageError, unknown
 from skytwin.files import hash_file
@@ -33,7 +32,6 @@ timm = import_timm()
 
 DEFAULT_SIZE = 224
 _HUB_TIMEOUT_S = 5
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
 _HUB_PREFIXES = ("hf_hub:", "hf-hub:")
 
 
@@ -184,7 +182,7 @@ def open_backbone(
     chosen = _device(device)
     engine = choose_runtime(runtime, chosen)
     if chosen.type == "cpu":
-        _keep_memory()
+        keep_memory()
     model_name = name.removeprefix("timm:")
     on_hub = model_name.startswith(_HUB_PREFIXES)
     if not on_hub:
@@ -335,18 +333,6 @@ def _device(wanted: str) -> torch.device:
     if wanted == "cuda" and not there:
         raise UsageError("device 'cuda' asked for, but torch finds none; use --device cpu or auto")
     return torch.device("cuda" if there and wanted != "cpu" else "cpu")
-
-
-def _keep_memory() -> None:
-    """Have the process keep the memory that a pass frees, where the C library is glibc.
-
-    Otherwise every layer's output is mapped anew: 8000 page faults per image, which took half of
-    the processor's time in MobileNetV2 at 224 pixels.
-    """
-    with contextlib.suppress(OSError, AttributeError):
-        mallopt = ctypes.CDLL(None).mallopt
-        mallopt(_M_MMAP_THRESHOLD, 1 << 30)
-        mallopt(_M_TRIM_THRESHOLD, 1 << 30)
 
 
 def _first_line(error: BaseException) -> str:

@@ -1,0 +1,152 @@
+"""What the training loop asks of a method: a loss for a batch, and the network it leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import torch
+from torch import nn
+
+from skytwin.encoders.recipe import HeadSettings, Recipe
+from skytwin.encoders.torchvision_guard import import_timm
+from skytwin.encoders.views import random_views
+from skytwin.errors import UsageError, unknown
+
+timm = import_timm()
+from lightly.models.modules.heads import ProjectionHead  # noqa: E402  (after the guard)
+
+__all__ = ["Batch", "Objective", "Terms", "TwoViews", "head", "make_backbone", "spread"]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Batch:
+    """Images as the loop hands them over.
+
+    Attributes
+    ----------
+    x_BCHW : Tensor
+        Stretched, in [0, 1]; NaN without data where the method masks it, else filled.
+    condition_BK : Tensor or None
+        Standardised catalogue columns.
+    """
+
+    x_BCHW: torch.Tensor
+    condition_BK: torch.Tensor | None = None
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Terms:
+    """A batch's loss, and what is worth a curve; all means over its images."""
+
+    loss: torch.Tensor
+    log: dict[str, torch.Tensor] = field(default_factory=dict)
+
+
+class Objective(Protocol):
+    """One method: an `nn.Module` whose parameters are trained."""
+
+    #: Whether missing pixels come as NaN.
+    masks: bool
+
+    @property
+    def served(self) -> nn.Module:
+        """The part that `skytwin embed` runs."""
+
+    def __call__(self, batch: Batch, generator: torch.Generator, progress: float, /) -> Terms:
+        """The loss at ``progress`` (0 to 1) of the training; randomness from the generator."""
+
+    def after_step(self, progress: float, /) -> None:
+        """What moves once the weights have, such as BYOL's target."""
+
+    def vectors(self, x_BCHW: torch.Tensor, /) -> torch.Tensor:
+        """The representation ``(B, D)``."""
+
+
+def make_backbone(name: str, channels: int, size: int) -> tuple[nn.Module, int]:
+    """An untrained model of timm without classifier, and the length of its vectors.
+
+    Raises
+    ------
+    UnknownName
+        timm has no such model.
+    UsageError
+        It does not take images of this size or number of bands.
+    """
+    if not timm.is_model(name):
+        raise unknown("backbone", name, timm.list_models())
+    try:
+        model = timm.create_model(name, pretrained=False, num_classes=0, in_chans=channels)
+        model.eval()
+        with torch.no_grad():
+            z_BD = model(torch.zeros(1, channels, size, size))
+    except (RuntimeError, AssertionError, TypeError, ValueError) as error:
+        raise UsageError(
+            f"backbone {name} does not take {channels} band(s) of {size} pixels "
+            f"({str(error).strip().splitlines()[0][:120]}); choose another or another input.size"
+        ) from error
+    return model.train(), int(z_BD.shape[1])
+
+
+class TwoViews(nn.Module):
+    """What SimCLR, BYOL and SimSiam share: a backbone that sees two views of each image.
+
+    The representation is the backbone's, never a head's.
+    """
+
+    masks = False
+
+    def __init__(
+        self, recipe: Recipe, channels: int, mean: Sequence[float], std: Sequence[float]
+    ) -> None:
+        super().__init__()
+        self.settings = recipe.views
+        self.backbone, self.dim = make_backbone(recipe.backbone, channels, recipe.input.size)
+        self.mean: torch.Tensor
+        self.std: torch.Tensor
+        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
+
+    @property
+    def served(self) -> nn.Module:
+        """The backbone."""
+        return self.backbone
+
+    def vectors(self, x_BCHW: torch.Tensor) -> torch.Tensor:
+        """The backbone's pooled features ``(B, dim)`` of stretched images."""
+        z_BD: torch.Tensor = self.backbone((x_BCHW - self.mean) / self.std)
+        return z_BD
+
+    def two_views(
+        self, x_BCHW: torch.Tensor, generator: torch.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Two views of each image, normalised."""
+        first, second = (
+            ((random_views(x_BCHW, self.settings, generator) - self.mean) / self.std).contiguous(
+                memory_format=torch.channels_last
+            )
+            for _ in range(2)
+        )
+        return first, second
+
+    def after_step(self, progress: float) -> None:
+        """Nothing, unless a method has a target that follows."""
+
+
+def spread(z_BD: torch.Tensor) -> torch.Tensor:
+    """Deviation of the normalised vectors, times the root of their length: 1 where they fill the
+    sphere, 0 where they have collapsed onto one (Chen & He 2021, arXiv:2011.10566, figure 2).
+    """
+    unit = nn.functional.normalize(z_BD.detach().float(), dim=1)
+    return unit.std(dim=0, correction=0).mean() * z_BD.shape[1] ** 0.5
+
+
+def head(width: int, settings: HeadSettings) -> ProjectionHead:
+    """One hidden layer, as in the paper (Andrianomena & Tang 2023, arXiv:2311.08331)."""
+    return ProjectionHead(
+        [
+            (width, settings.hidden, nn.BatchNorm1d(settings.hidden), nn.ReLU()),
+            (settings.hidden, settings.out, None, None),
+        ]
+    )

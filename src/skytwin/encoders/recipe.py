@@ -1,0 +1,431 @@
+"""What a training run is told: a recipe in TOML, every key checked.
+
+::
+
+    method = "simclr"          # simclr, byol, simsiam, vdvae
+    epochs = 100
+    [input]                    # how flux becomes the network's input
+    stretch = "asinh"
+    [optimizer]
+    name = "lars"
+
+A key that is left out has its default; one that does not exist is an error.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.resources
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, TypeVar, get_args, get_type_hints
+
+from skytwin.errors import UsageError, unknown
+
+__all__ = [
+    "METHODS",
+    "HeadSettings",
+    "InputSettings",
+    "LossSettings",
+    "OptimizerSettings",
+    "Recipe",
+    "ValidationSettings",
+    "ViewSettings",
+    "bundled_recipes",
+    "read_recipe",
+]
+
+METHODS = ("simclr", "byol", "simsiam", "vdvae")
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, kw_only=True)
+class InputSettings:
+    """From flux to the network's input; as the options of ``skytwin embed``.
+
+    Attributes
+    ----------
+    size : int
+        Pixels of a side.
+    crop, bands : str or None
+        Central part, and bands: by default all.
+    stretch : str
+    """
+
+    size: int = 64
+    crop: str | None = None
+    bands: str | None = None
+    stretch: str = "linear"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViewSettings:
+    """Random views of an image, each drawn for each view; brightness is in [0, 1].
+
+    Attributes
+    ----------
+    flip : bool
+        Mirror along x and along y, each with probability one half.
+    rotate : str
+        ``"any"`` angle, ``"quarter"`` turns or ``"none"``.
+    area : tuple of float
+        The share of the frame that is kept, drawn between the two, then enlarged to the frame.
+    shift : float
+        The crop's centre lies at most this share of the free room from the frame's: 1 is
+        anywhere, 0 the centre.
+    brightness, contrast : float
+        Added at most, and multiplied by at most one plus or minus, for all bands alike.
+    noise : float
+        At most this times the image's own pixel noise is added (or 0.02 where it has none,
+        as in pictures cut off below 3 sigma).
+    blur : float
+        Probability of a Gaussian blur.
+    blur_sigma : tuple of float
+        Its width in pixels, drawn between the two.
+    """
+
+    flip: bool = True
+    rotate: Literal["any", "quarter", "none"] = "any"
+    area: tuple[float, float] = (0.5, 1.0)
+    shift: float = 1.0
+    brightness: float = 0.1
+    contrast: float = 0.2
+    noise: float = 0.5
+    blur: float = 0.3
+    blur_sigma: tuple[float, float] = (0.3, 1.5)
+
+    def __post_init__(self) -> None:
+        low, high = self.area
+        if not 0 < low <= high <= 1:
+            raise UsageError(
+                f"views.area {low:g}, {high:g}; expected two shares of the frame, 0 < low <= "
+                "high <= 1, e.g. [0.5, 1.0]"
+            )
+        if not 0 <= self.shift <= 1 or not 0 <= self.blur <= 1:
+            raise UsageError(
+                f"views.shift {self.shift:g}, views.blur {self.blur:g}; expected 0 to 1"
+            )
+        if not 0 < self.blur_sigma[0] <= self.blur_sigma[1]:
+            raise UsageError(f"views.blur_sigma {list(self.blur_sigma)}; expected 0 < low <= high")
+        for name in ("brightness", "contrast", "noise"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise UsageError(f"views.{name} {getattr(self, name):g}; expected 0 or more")
+
+
+@dataclass(frozen=True, kw_only=True)
+class HeadSettings:
+    """What stands on the backbone while it is trained, and is left behind.
+
+    Attributes
+    ----------
+    hidden, out : int
+        Widths of the projection: one hidden layer.
+    temperature : float
+        Of SimCLR's loss.
+    decay : float
+        Of BYOL's target at the start; it rises to 1 along half a cosine.
+    """
+
+    hidden: int = 512
+    out: int = 128
+    temperature: float = 0.5
+    decay: float = 0.99
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerSettings:
+    """How the weights move.
+
+    Attributes
+    ----------
+    name : str
+        ``"lars"``, ``"sgd"``, ``"adamw"`` or ``"rmsprop"``.
+    lr : float
+        The largest learning rate, for the recipe's batch.
+    momentum, weight_decay : float
+        Biases and normalisations do not decay.
+    schedule : str
+        ``"cosine"`` to zero, ``"plateau"`` (multiplied by ``factor`` once the validation loss has
+        not fallen for ``patience`` epochs) or ``"constant"``.
+    warmup_epochs : float
+        The rate rises from zero over so many epochs.
+    patience, factor
+        Of the plateau.
+    clip : float
+        Largest norm of the gradient; 0 for any.
+    skip : float
+        A step whose gradient is longer than this is left out (Child 2021, section 4); 0 for none.
+        One that is not finite is always left out.
+    """
+
+    name: Literal["lars", "sgd", "adamw", "rmsprop"] = "adamw"
+    lr: float = 1e-3
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    schedule: Literal["cosine", "plateau", "constant"] = "cosine"
+    warmup_epochs: float = 5.0
+    patience: int = 10
+    factor: float = 0.5
+    clip: float = 0.0
+    skip: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("lr", "momentum", "weight_decay", "warmup_epochs", "clip", "skip"):
+            value = getattr(self, name)
+            if not 0 <= value < float("inf"):
+                raise UsageError(f"optimizer.{name} {value:g}; expected 0 or more")
+        if not 0 < self.factor < 1 or self.patience < 1:
+            raise UsageError(
+                f"optimizer.factor {self.factor:g}, optimizer.patience {self.patience}; expected "
+                "between 0 and 1, and at least 1"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class LossSettings:
+    """Of the VDVAE's loss.
+
+    Attributes
+    ----------
+    beta : float
+        Weight of the KL divergence.
+    beta_warmup_epochs : float
+        It rises from zero over so many epochs.
+    """
+
+    beta: float = 1.0
+    beta_warmup_epochs: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValidationSettings:
+    """What is held out, and what it decides.
+
+    Attributes
+    ----------
+    share : float
+        Of the images; those at one place on the sky stay together.
+    group_arcsec : float
+        What counts as one place.
+    patience : int
+        Training stops once the loss has not fallen for so many epochs; 0 for never.
+    keep : str
+        ``"best"``: the weights of the epoch of least validation loss; ``"last"``.
+    neighbours : int
+        Of the kNN probe, where labels are given.
+    """
+
+    share: float = 0.1
+    group_arcsec: float = 2.0
+    patience: int = 0
+    keep: Literal["best", "last"] = "last"
+    neighbours: int = 20
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.share < 1:
+            raise UsageError(f"validation.share {self.share:g}; expected 0 to below 1")
+        if self.patience < 0 or self.neighbours < 1:
+            raise UsageError(
+                f"validation.patience {self.patience}, validation.neighbours {self.neighbours}; "
+                "expected at least 0, and at least 1"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """Everything that shapes a trained encoder but the images and the seed.
+
+    Attributes
+    ----------
+    method : str
+        ``"simclr"``, ``"byol"``, ``"simsiam"`` or ``"vdvae"``.
+    backbone : str
+        A model of timm, for all but ``vdvae``.
+    epochs, batch : int
+        The batch is that of all devices together.
+    precision : str
+        ``"32"``, ``"bf16"`` or ``"16"``, of the network's arithmetic.
+    ema : float
+        The weights that are kept are a running mean of those trained, with this decay per step;
+        0 for the weights themselves.
+    conditions : tuple of str
+        Numeric catalogue columns the VDVAE is conditioned on; ``log:COLUMN`` for the logarithm.
+    vdvae : dict
+        Shape of the VDVAE: see `skytwin.encoders.vdvae.VdvaeShape`.
+    """
+
+    method: str = "simclr"
+    backbone: str = "resnet34"
+    epochs: int = 100
+    batch: int = 256
+    precision: Literal["32", "bf16", "16"] = "32"
+    ema: float = 0.0
+    conditions: tuple[str, ...] = ()
+    input: InputSettings = field(default_factory=InputSettings)
+    views: ViewSettings = field(default_factory=ViewSettings)
+    head: HeadSettings = field(default_factory=HeadSettings)
+    optimizer: OptimizerSettings = field(default_factory=OptimizerSettings)
+    loss: LossSettings = field(default_factory=LossSettings)
+    validation: ValidationSettings = field(default_factory=ValidationSettings)
+    vdvae: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise unknown("method", self.method, METHODS)
+        for name in ("epochs", "batch"):
+            if getattr(self, name) < 1:
+                raise UsageError(f"{name} {getattr(self, name)}; expected at least 1")
+        if not 0 <= self.ema < 1:
+            raise UsageError(f"ema {self.ema:g}; expected 0 to below 1, e.g. 0.999")
+        if self.conditions and self.method != "vdvae":
+            raise UsageError(
+                f"conditions {', '.join(self.conditions)}: only vdvae can be conditioned on "
+                f"catalogue columns, not {self.method}"
+            )
+        if self.vdvae and self.method != "vdvae":
+            raise UsageError(f"[vdvae] in a recipe for {self.method}; leave it out")
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able form; `from_dict` is the way back."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any], where: str = "the recipe") -> Recipe:
+        """A recipe from nested tables.
+
+        Raises
+        ------
+        UnknownName
+            A key that no recipe has.
+        UsageError
+            A value of another type, or out of range.
+        """
+        return _build(cls, data, where, "")
+
+
+def bundled_recipes() -> dict[str, Path]:
+    """The recipes that come with skytwin, by name."""
+    folder = Path(str(importlib.resources.files("skytwin") / "recipes"))
+    return {path.stem: path for path in sorted(folder.glob("*.toml"))}
+
+
+def read_recipe(
+    recipe: str | Path | None, *, method: str | None = None, changes: Sequence[str] = ()
+) -> Recipe:
+    """A recipe of a file or of those that come with skytwin, with changes.
+
+    Parameters
+    ----------
+    recipe : str or path, optional
+        A ``.toml`` file, or a name such as ``"rgz-simclr"``. By default the defaults.
+    method : str, optional
+        Must agree with the recipe's, where that names one.
+    changes : sequence of str
+        ``"optimizer.lr=0.1"``, ``"epochs=10"``; the values as in TOML, text without quotes.
+
+    Raises
+    ------
+    UnknownName
+        No such recipe, or a key that no recipe has.
+    UsageError
+        The file is no TOML; a value out of range; two methods.
+    """
+    data: dict[str, Any] = {}
+    where = "--set"
+    if recipe is not None:
+        path = Path(recipe)
+        known = bundled_recipes()
+        if path.suffix != ".toml":
+            if str(recipe) not in known:
+                raise unknown("recipe", recipe, known, "or give a .toml file")
+            path = known[str(recipe)]
+        where = repr(str(path))
+        try:
+            data = tomllib.loads(path.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise UsageError(f"no recipe {where}; known: {', '.join(known)}") from None
+        except (OSError, ValueError) as error:
+            raise UsageError(f"recipe {where} cannot be read: {error}") from error
+    for change in changes:
+        _change(data, change)
+    if method is not None:
+        if "method" in data and data["method"] != method:
+            raise UsageError(
+                f"--method {method}, but {where} is a recipe for {data['method']}; leave one out"
+            )
+        data["method"] = method
+    if "method" not in data:
+        raise UsageError(f"no method; give --method {', '.join(METHODS)} or --recipe")
+    return Recipe.from_dict(data, where)
+
+
+def _change(data: dict[str, Any], change: str) -> None:
+    """``"optimizer.lr=0.1"`` into nested tables."""
+    key, equals, text = change.partition("=")
+    if not equals or not key:
+        raise UsageError(f"--set {change!r}; expected KEY=VALUE, e.g. optimizer.lr=0.1")
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text
+    *tables, name = key.strip().split(".")
+    place = data
+    for table in tables:
+        place = place.setdefault(table, {})
+        if not isinstance(place, dict):
+            raise UsageError(f"--set {change!r}: {table} is no table of the recipe")
+    place[name] = value
+
+
+def _build(cls: type[T], data: Mapping[str, Any], where: str, prefix: str) -> T:
+    hints = get_type_hints(cls)
+    values: dict[str, Any] = {}
+    for key, value in data.items():
+        if key not in hints:
+            raise unknown(f"key in {where}:", prefix + key, [prefix + name for name in hints])
+        hint = hints[key]
+        if dataclasses.is_dataclass(hint) and isinstance(hint, type):
+            if not isinstance(value, Mapping):
+                raise UsageError(f"{where}: {prefix}{key} is {value!r}; expected a table")
+            values[key] = _build(hint, value, where, f"{prefix}{key}.")
+        else:
+            values[key] = _checked(hint, value, where, prefix + key)
+    return cls(**values)
+
+
+def _checked(hint: Any, value: Any, where: str, name: str) -> Any:
+    """A value of the type that its field states, or an error that says so."""
+    choices = get_args(hint)
+    if choices and all(isinstance(choice, str) for choice in choices):
+        if value not in choices:
+            raise unknown(f"value of {name} in {where}:", value, choices)
+        return value
+    good, expected = True, ""
+    if hint is bool:
+        good, expected = isinstance(value, bool), "true or false"
+    elif hint is int:
+        good, expected = type(value) is int, "a whole number"
+    elif hint is float:
+        good, expected = isinstance(value, (int, float)) and type(value) is not bool, "a number"
+    elif hint is str or type(None) in choices:
+        good, expected = isinstance(value, str) or (hint is not str and value is None), "text"
+    elif hint == tuple[str, ...]:
+        value = [value] if isinstance(value, str) else value
+        good = isinstance(value, (list, tuple)) and all(isinstance(v, str) for v in value)
+        expected = "a list of names"
+    elif hint == tuple[float, float]:
+        good = (
+            isinstance(value, (list, tuple))
+            and len(value) == 2
+            and all(isinstance(v, (int, float)) for v in value)
+        )
+        expected = "two numbers"
+    else:
+        good, expected = isinstance(value, Mapping), "a table"
+    if not good:
+        raise UsageError(f"{where}: {name} is {value!r}; expected {expected}")
+    if hint is float:
+        return float(value)
+    return tuple(value) if isinstance(value, list) else value

@@ -1,0 +1,557 @@
+"""The Very Deep VAE: a code and a generator from the same network.
+
+Child 2021, "Very Deep VAEs generalize autoregressive models and can outperform them on images"
+(arXiv 2011.10650), in the shape that Andrianomena & Tang 2023 (arXiv 2311.08331) gave it for radio
+galaxies: six stages down to one pixel by average pooling, and up again to nearest neighbours; the
+latent of the lowest one, a vector of 256, is the representation.
+
+Domain of validity: images of one angular and photometric scale, a power of two (or nearly) on a
+side. The likelihood rewards whatever takes many pixels: noise and frame before the source.
+
+Initialisation, as published: biases zero; the last convolution of each residual block, and each
+latent's projection, scaled by ``1 / sqrt(number of blocks)``; the priors standard normal. Not as
+published: the positions' learned biases are there at every stage, whatever its size.
+
+Shapes: ``x_BCHW`` prepared images, ``s_BWhw`` a state, ``z_BZhw`` a latent, ``c_BK`` conditions,
+``kl_LB`` a number per layer and image.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal, Self, get_args
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from skytwin.encoders.vdvae_blocks import (
+    Gaussian,
+    Pointwise,
+    ResidualBlock,
+    TopDownBlock,
+    normal_kl,
+)
+from skytwin.encoders.vdvae_likelihood import GaussianLikelihood, LogisticLikelihood
+from skytwin.errors import Mismatch, UsageError, unknown
+
+__all__ = ["Elbo", "Vdvae", "VdvaeShape"]
+
+Likelihood = Literal["gaussian", "logistic"]
+PerStage = int | tuple[int, ...]
+Choose = Callable[[int, Gaussian | None, Gaussian], torch.Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class VdvaeShape:
+    """What a network looks like.
+
+    What is per stage is one number for all, or a tuple from full size down to one pixel.
+
+    Attributes
+    ----------
+    size, channels : int
+        Pixels of a side of the input, and its bands.
+    stages : int
+        Each half the size of the one before; the last is one pixel. ``size`` is a multiple of
+        ``2 ** (stages - 2)``, and at least ``2 ** (stages - 1)``: for six stages 32, 48, 64, ...
+    width : int or tuple of int
+        Channels.
+    encoder_blocks, decoder_blocks : int or tuple of int
+        Residual blocks, and layers of latents.
+    latent_dim : int
+        Of the first layer at one pixel: the representation.
+    z_channels : int
+        Channels of all other latents.
+    bottleneck : float
+        Channels inside a residual block, over those outside.
+    likelihood : str
+        ``"gaussian"`` or ``"logistic"``.
+    sigma : float, optional
+        Of the Gaussian likelihood, if it is not to be learned.
+    levels, components : int
+        Of the logistic likelihood.
+    conditions : int
+        Catalogue columns, standardised, that decoder and posterior are given.
+    """
+
+    size: int
+    channels: int = 1
+    stages: int = 6
+    width: PerStage = 64
+    encoder_blocks: PerStage = 2
+    decoder_blocks: PerStage = 2
+    latent_dim: int = 256
+    z_channels: int = 16
+    bottleneck: float = 0.25
+    likelihood: Likelihood = "gaussian"
+    sigma: float | None = None
+    levels: int = 256
+    components: int = 10
+    conditions: int = 0
+
+    def __post_init__(self) -> None:
+        if self.likelihood not in get_args(Likelihood):
+            raise unknown("likelihood", self.likelihood, get_args(Likelihood))
+        if self.stages < 2:
+            raise UsageError(f"{self.stages} stages; expected at least 2")
+        smallest, step = 1 << (self.stages - 1), 1 << (self.stages - 2)
+        if self.size < smallest:
+            raise UsageError(
+                f"images of {self.size} pixels are smaller than the network's {self.stages} "
+                f"stages; expected at least {smallest}: resize them, or have "
+                f"{max(2, self.size.bit_length())} stages or fewer"
+            )
+        if self.size % step:
+            near = self.size // step * step
+            raise UsageError(
+                f"images of {self.size} pixels cannot be halved {self.stages - 2} times; expected "
+                f"a multiple of {step}: resize them to {near} or {near + step}"
+            )
+        for name in ("width", "encoder_blocks", "decoder_blocks"):
+            values = getattr(self, name)
+            if isinstance(values, tuple) and len(values) != self.stages:
+                raise UsageError(
+                    f"{name} {values} for {self.stages} stages; give one number per stage, or one"
+                )
+            if min(self._per_stage(values)) < 1:
+                raise UsageError(f"{name} is {values}; expected at least 1")
+        for name, least in (
+            ("channels", 1),
+            ("latent_dim", 1),
+            ("z_channels", 1),
+            ("levels", 2),
+            ("components", 1),
+            ("conditions", 0),
+        ):
+            if getattr(self, name) < least:
+                raise UsageError(f"{name} is {getattr(self, name)}; expected at least {least}")
+        if not 0 < self.bottleneck <= 1:
+            raise UsageError(f"bottleneck is {self.bottleneck}; expected more than 0, at most 1")
+        if self.sigma is not None and not self.sigma > 0:
+            raise UsageError(f"sigma is {self.sigma}; expected more than 0, or None to learn it")
+
+    @property
+    def sides(self) -> tuple[int, ...]:
+        """Pixels of a side at each stage, from ``size`` down to 1."""
+        return (*(self.size >> stage for stage in range(self.stages - 1)), 1)
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """Channels of each stage."""
+        return self._per_stage(self.width)
+
+    @property
+    def encoder_depths(self) -> tuple[int, ...]:
+        """Residual blocks of each stage of the encoder."""
+        return self._per_stage(self.encoder_blocks)
+
+    @property
+    def decoder_depths(self) -> tuple[int, ...]:
+        """Top-down blocks of each stage of the decoder."""
+        return self._per_stage(self.decoder_blocks)
+
+    @property
+    def latents(self) -> tuple[tuple[int, int], ...]:
+        """Channels and side of each layer's latent, from the top down."""
+        found = [
+            (self.z_channels, side)
+            for side, depth in zip(self.sides[::-1], self.decoder_depths[::-1], strict=True)
+            for _ in range(depth)
+        ]
+        return ((self.latent_dim, 1), *found[1:])
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON-able; back with `from_dict`."""
+        return {
+            key: list(value) if isinstance(value, tuple) else value
+            for key, value in asdict(self).items()
+        }
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Self:
+        """Back from `to_dict`.
+
+        Raises
+        ------
+        UnknownName
+            A key that is no setting.
+        """
+        known = [field.name for field in fields(cls)]
+        for key in data:
+            if key not in known:
+                raise unknown("setting of VdvaeShape", key, known)
+        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in data.items()})
+
+    def _per_stage(self, values: PerStage) -> tuple[int, ...]:
+        return values if isinstance(values, tuple) else (values,) * self.stages
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Elbo:
+    """The two halves of the evidence lower bound, in nats.
+
+    Attributes
+    ----------
+    reconstruction_B : Tensor, shape (B,)
+        Minus the log likelihood of each image's pixels with data.
+    kl_LB : Tensor, shape (L, B)
+        KL divergence of posterior from prior of each layer, from the top down.
+    dims_B : Tensor, shape (B,)
+        Pixels with data times bands.
+    beta : float
+        Weight of the KL in `loss`.
+    """
+
+    reconstruction_B: torch.Tensor
+    kl_LB: torch.Tensor
+    dims_B: torch.Tensor
+    beta: float = 1.0
+
+    @property
+    def loss(self) -> torch.Tensor:
+        """``(reconstruction + beta * KL)`` per dimension, over the whole batch; a scalar."""
+        total = self.reconstruction_B.sum() + self.beta * self.kl_LB.sum()
+        return total / self.dims_B.sum().clamp_min(1)
+
+    @property
+    def bits_per_dim(self) -> torch.Tensor:
+        """The bound itself (beta 1) in bits per dimension, no gradient; a scalar.
+
+        Of the Gaussian likelihood, a density over [0, 1], it can be negative; 8 bits more make it
+        comparable with the logistic's at 256 levels.
+        """
+        total = self.reconstruction_B.detach().sum() + self.kl_LB.detach().sum()
+        return total / (self.dims_B.sum().clamp_min(1) * math.log(2))
+
+
+class Vdvae(nn.Module):
+    """The network.
+
+    Images are prepared ones: ``(B, C, size, size)``, float32, in [0, 1]. NaN is no data: it has no
+    part in the likelihood, and the encoder is shown the median of image and band in its place (0
+    where a band has no data at all). Conditions are ``(B, K)``; NaN there is not known, and taken
+    as the mean, 0. All methods but `forward` are without gradient.
+
+    Parameters
+    ----------
+    shape : VdvaeShape
+
+    Raises
+    ------
+    Mismatch
+        By all methods: images of another shape, conditions of another number.
+    UsageError
+        By all methods: conditions missing.
+    """
+
+    def __init__(self, shape: VdvaeShape) -> None:
+        super().__init__()
+        self.shape = shape
+        sides, widths = shape.sides, shape.widths
+        middles = [max(1, round(width * shape.bottleneck)) for width in widths]
+        self.enter = nn.Conv2d(shape.channels, widths[0], 3, padding=1)
+        self.encoder = nn.ModuleList(
+            nn.ModuleList(
+                ResidualBlock(
+                    widths[stage], middles[stage], side=side, depth=sum(shape.encoder_depths)
+                )
+                for _ in range(shape.encoder_depths[stage])
+            )
+            for stage, side in enumerate(sides)
+        )
+        self.narrower = nn.ModuleList(map(_change, widths, widths[1:]))
+        self.wider = nn.ModuleList(map(_change, widths[1:], widths))
+        # What all posteriors of a stage make of the encoder's features with their first layer.
+        self.from_encoder = nn.ModuleList(
+            Pointwise(width, middle * depth, bias=False)
+            for width, middle, depth in zip(widths, middles, shape.decoder_depths, strict=True)
+        )
+        latents = iter(shape.latents)
+        decoder = [
+            nn.ModuleList(
+                TopDownBlock(
+                    widths[stage],
+                    middles[stage],
+                    next(latents)[0],
+                    side=sides[stage],
+                    depth=len(shape.latents),
+                )
+                for _ in range(shape.decoder_depths[stage])
+            )
+            for stage in reversed(range(shape.stages))
+        ]
+        self.decoder = nn.ModuleList(decoder[::-1])
+        self.bias = nn.ParameterList(
+            torch.zeros(1, width, side, side) for width, side in zip(widths, sides, strict=True)
+        )
+        self.condition = nn.ModuleList(
+            nn.Linear(shape.conditions, width) for width in widths if shape.conditions
+        )
+        self.likelihood: GaussianLikelihood | LogisticLikelihood = (
+            GaussianLikelihood(widths[0], shape.channels, sigma=shape.sigma)
+            if shape.likelihood == "gaussian"
+            else LogisticLikelihood(
+                widths[0], shape.channels, levels=shape.levels, components=shape.components
+            )
+        )
+        self._initialise()
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    @property
+    def parameter_count(self) -> int:
+        """Numbers learned."""
+        return sum(p.numel() for p in self.parameters() if p.requires_grad)
+
+    def forward(
+        self,
+        x_BCHW: torch.Tensor,
+        condition: torch.Tensor | None = None,
+        beta: float = 1.0,
+        generator: torch.Generator | None = None,
+    ) -> Elbo:
+        """The bound with one draw of the latents, by `generator` or torch's own."""
+        seen, mask = self._fill(x_BCHW)
+        kl: list[torch.Tensor] = []
+
+        def choose(_: int, q: Gaussian | None, p: Gaussian) -> torch.Tensor:
+            assert q is not None
+            kl.append(normal_kl(q, p).sum((1, 2, 3)))
+            return q.draw(len(x_BCHW), 1.0, generator)
+
+        state = self._descend(choose, len(x_BCHW), condition, self._ascend(seen))
+        return Elbo(
+            reconstruction_B=self.likelihood(state, seen, mask),
+            kl_LB=torch.stack(kl),
+            dims_B=mask.sum((1, 2, 3)),
+            beta=beta,
+        )
+
+    @torch.no_grad()
+    def encode(self, x_BCHW: torch.Tensor, condition: torch.Tensor | None = None) -> torch.Tensor:
+        """The representation ``(B, latent_dim)``: the posterior's mean of the top latent.
+
+        Equivalent to ``encode_all(x, condition)[0].flatten(1)``, without the decoder below.
+        """
+        top = self._ascend(self._fill(x_BCHW)[0])[-1]
+        block = self.decoder[-1][0]
+        state = self._base(len(self.bias) - 1, len(x_BCHW), condition)
+        encoder_BMhw = self.from_encoder[-1](F.gelu(top))[:, : block.middle]
+        mean: torch.Tensor = block.posterior(block.halves(state)[0], encoder_BMhw).mean
+        return mean.flatten(1)
+
+    @torch.no_grad()
+    def encode_all(
+        self,
+        x_BCHW: torch.Tensor,
+        condition: torch.Tensor | None = None,
+        *,
+        temperature: float = 0.0,
+        generator: torch.Generator | None = None,
+    ) -> list[torch.Tensor]:
+        """Latents of each layer, from the top down: the posteriors' means at temperature 0.
+
+        Above it they are draws, sigma times temperature. Each layer's posterior is that after the
+        latents before it.
+        """
+        found: list[torch.Tensor] = []
+
+        def choose(_: int, q: Gaussian | None, p: Gaussian) -> torch.Tensor:
+            assert q is not None
+            found.append(q.draw(len(x_BCHW), temperature, generator))
+            return found[-1]
+
+        self._descend(choose, len(x_BCHW), condition, self._ascend(self._fill(x_BCHW)[0]))
+        return found
+
+    @torch.no_grad()
+    def decode(
+        self,
+        latents: Sequence[torch.Tensor],
+        condition: torch.Tensor | None = None,
+        *,
+        temperature: float = 0.0,
+        generator: torch.Generator | None = None,
+    ) -> torch.Tensor:
+        """Expected images ``(B, C, size, size)`` of latents from the top down.
+
+        Parameters
+        ----------
+        latents : sequence of Tensor
+            As `encode_all` gives them, or fewer: the others come from the prior. The first may be
+            ``(B, latent_dim)``, as `encode` gives it.
+        temperature : float
+            Of what comes from the prior: times its sigma.
+        """
+        wanted = self.shape.latents
+        if not 1 <= len(latents) <= len(wanted):
+            raise UsageError(f"{len(latents)} latents; the network has {len(wanted)}: give 1 to that")
+        batch = len(latents[0])
+        given = [
+            z.reshape(batch, channels, side, side)
+            for z, (channels, side) in zip(latents, wanted, strict=False)
+        ]
+        return self._generate(given, batch, condition, temperature, generator)
+
+    @torch.no_grad()
+    def reconstruct(
+        self,
+        x_BCHW: torch.Tensor,
+        condition: torch.Tensor | None = None,
+        *,
+        temperature: float = 0.0,
+        generator: torch.Generator | None = None,
+    ) -> torch.Tensor:
+        """Expected images after their own latents: `encode_all`, then `decode`."""
+        latents = self.encode_all(
+            x_BCHW, condition, temperature=temperature, generator=generator
+        )
+        return self.decode(latents, condition)
+
+    @torch.no_grad()
+    def sample(
+        self,
+        n: int,
+        temperature: float = 1.0,
+        condition: torch.Tensor | None = None,
+        generator: torch.Generator | None = None,
+    ) -> torch.Tensor:
+        """Expected images ``(n, C, size, size)`` of latents from the prior, without pixel noise.
+
+        At temperature 0 they differ by their conditions alone.
+        """
+        return self._generate([], n, condition, temperature, generator)
+
+    @torch.no_grad()
+    def interpolate(
+        self,
+        a_CHW: torch.Tensor,
+        b_CHW: torch.Tensor,
+        steps: int,
+        condition: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        """Images ``(steps, C, size, size)`` from one to another, ends included.
+
+        Linear, at once in the means of all layers (and in the conditions ``(2, K)``): means lie
+        on no sphere, so there is no arc to follow. The ends are what `reconstruct` gives.
+        """
+        if steps < 2:
+            raise UsageError(f"{steps} steps; expected at least 2, the two ends")
+        means = self.encode_all(torch.stack([a_CHW, b_CHW]), condition)
+        share = torch.linspace(0, 1, steps, device=a_CHW.device)
+        between = [_between(z, share) for z in means]
+        known = None if condition is None else _between(torch.nan_to_num(condition), share)
+        return self.decode(between, known)
+
+    def _generate(
+        self,
+        given: list[torch.Tensor],
+        batch: int,
+        condition: torch.Tensor | None,
+        temperature: float,
+        generator: torch.Generator | None,
+    ) -> torch.Tensor:
+        def choose(layer: int, _: Gaussian | None, p: Gaussian) -> torch.Tensor:
+            return given[layer] if layer < len(given) else p.draw(batch, temperature, generator)
+
+        return self.likelihood.mean(self._descend(choose, batch, condition, None))
+
+    def _fill(self, x_BCHW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The image as the encoder is shown it, and where it has data."""
+        wanted = (self.shape.channels, self.shape.size, self.shape.size)
+        if tuple(x_BCHW.shape[1:]) != wanted:
+            raise Mismatch(
+                f"images of shape {tuple(x_BCHW.shape[1:])}; the network takes {wanted}: prepare "
+                "them with the settings it was trained with"
+            )
+        x = x_BCHW.float()
+        mask = torch.isfinite(x)
+        if mask.all():
+            return x, mask
+        blank = torch.full((), math.nan, dtype=x.dtype, device=x.device)
+        median_BC = torch.where(mask, x, blank).flatten(2).nanmedian(2).values.nan_to_num(0.0)
+        return torch.where(mask, x, median_BC[:, :, None, None]), mask
+
+    def _ascend(self, x_BCHW: torch.Tensor) -> list[torch.Tensor]:
+        """The encoder's last features of each stage."""
+        s = self.enter((2 * x_BCHW - 1).contiguous(memory_format=torch.channels_last))
+        found = []
+        for stage, blocks in enumerate(self.encoder):
+            for block in blocks:  # type: ignore[attr-defined]
+                s = block(s)
+            found.append(s)
+            if stage < len(self.narrower):
+                factor = self.shape.sides[stage] // self.shape.sides[stage + 1]
+                s = self.narrower[stage](F.avg_pool2d(s, factor))
+        return found
+
+    def _descend(
+        self,
+        choose: Choose,
+        batch: int,
+        condition: torch.Tensor | None,
+        features: list[torch.Tensor] | None,
+    ) -> torch.Tensor:
+        """The decoder's last state; posteriors are there if the encoder's features are."""
+        layer = 0
+        s = self._base(len(self.bias) - 1, batch, condition)
+        for stage in reversed(range(self.shape.stages)):
+            if stage < self.shape.stages - 1:
+                factor = self.shape.sides[stage] // self.shape.sides[stage + 1]
+                s = F.interpolate(self.wider[stage](s), scale_factor=factor, mode="nearest")
+                s = s + self._base(stage, batch, condition)
+            blocks: Any = self.decoder[stage]
+            halves: Sequence[torch.Tensor | None] = [None] * len(blocks)
+            if features is not None:
+                halves = self.from_encoder[stage](F.gelu(features[stage])).chunk(len(blocks), 1)
+            for block, encoder_BMhw in zip(blocks, halves, strict=True):
+                if encoder_BMhw is None:
+                    q, prior_BMhw = None, block.prior_half(s)
+                else:
+                    posterior_BMhw, prior_BMhw = block.halves(s)
+                    q = block.posterior(posterior_BMhw, encoder_BMhw)
+                p, feature = block.prior(prior_BMhw)
+                s = block.advance(s, feature, choose(layer, q, p))
+                layer += 1
+        return s
+
+    def _base(self, stage: int, batch: int, condition: torch.Tensor | None) -> torch.Tensor:
+        """What a stage's state is before anything comes from above; of batch 1 where it may be."""
+        base: torch.Tensor = self.bias[stage]
+        wanted = self.shape.conditions
+        if condition is None and not wanted:
+            return base
+        if condition is None:
+            raise UsageError(
+                f"the network was trained with {wanted} catalogue columns and got none; give one "
+                "row of them per image, standardised, NaN where not known"
+            )
+        if tuple(condition.shape) != (batch, wanted):
+            raise Mismatch(
+                f"conditions of shape {tuple(condition.shape)}; expected {(batch, wanted)}: one "
+                "row per image, one column per condition the network was trained with"
+            )
+        if not wanted:
+            return base
+        shift_BW = self.condition[stage](torch.nan_to_num(condition.float(), nan=0.0))
+        return base + shift_BW[:, :, None, None]
+
+    def _initialise(self) -> None:
+        with torch.no_grad():
+            for module in self.modules():
+                if isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None:
+                    module.bias.zero_()
+            for halves in self.from_encoder:
+                halves.weight.mul_(math.sqrt(0.5))  # type: ignore[operator]
+
+
+def _change(inside: int, outside: int) -> nn.Module:
+    return nn.Identity() if inside == outside else Pointwise(inside, outside)
+
+
+def _between(ends: torch.Tensor, share_N: torch.Tensor) -> torch.Tensor:
+    """From the first row to the second."""
+    share = share_N.reshape(-1, *[1] * (ends.ndim - 1))
+    return ends[0] * (1 - share) + ends[1] * share
