@@ -14,6 +14,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
 from skytwin.answers import groups as module
+from skytwin.errors import DataError, Mismatch, UsageError
 from skytwin.images.groups import (
     first_rows,
     grouped_folds,
@@ -23,7 +24,6 @@ from skytwin.images.groups import (
     sky_pairs,
     straddling,
 )
-from skytwin.errors import DataError, Mismatch, UsageError
 
 ARCSEC = 1 / 3600
 

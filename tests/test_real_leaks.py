@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 import skytwin
-from skytwin.images.groups import grouped_split, straddling
 from skytwin.answers.leaks import Twins, find_twins
 from skytwin.embeddings.table import Embeddings
+from skytwin.images.groups import grouped_split, straddling
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 

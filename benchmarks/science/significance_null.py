@@ -21,8 +21,8 @@ import numpy as np
 import skytwin
 from skytwin.answers.search import search
 from skytwin.answers.significance import significance
-from skytwin.answers.where import positive_rows
 from skytwin.embeddings.table import Embeddings
+from skytwin.images.where import positive_rows
 
 LEVELS = (0.01, 0.05, 0.1, 0.5)
 Q_LEVELS = (0.01, 0.05, 0.1, 0.2, 0.5)

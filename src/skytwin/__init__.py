@@ -22,10 +22,13 @@ if TYPE_CHECKING:
     from skytwin.answers.search import Matches, search
     from skytwin.answers.trust import Trust, trust
     from skytwin.embeddings.table import Embeddings
+    from skytwin.encoders.encoder import Encoder
+    from skytwin.encoders.recipe import Recipe
     from skytwin.errors import SkytwinError
     from skytwin.images.cutouts import Cutouts
     from skytwin.images.detect import DetectSettings
     from skytwin.verbs import embed, ingest, open  # noqa: A004
+    from skytwin.verbs_train import train
 
 _HOME = {
     "Audit": "skytwin.answers.audit",
@@ -34,9 +37,11 @@ _HOME = {
     "Cutouts": "skytwin.images.cutouts",
     "DetectSettings": "skytwin.images.detect",
     "Embeddings": "skytwin.embeddings.table",
+    "Encoder": "skytwin.encoders.encoder",
     "Explanation": "skytwin.answers.explain",
     "Matches": "skytwin.answers.search",
     "PurityCurve": "skytwin.answers.purity",
+    "Recipe": "skytwin.encoders.recipe",
     "Reference": "skytwin.answers.query",
     "SkytwinError": "skytwin.errors",
     "Trust": "skytwin.answers.trust",
@@ -52,6 +57,7 @@ _HOME = {
     "open": "skytwin.verbs",
     "purity": "skytwin.answers.purity",
     "search": "skytwin.answers.search",
+    "train": "skytwin.verbs_train",
     "trust": "skytwin.answers.trust",
     "write_table": "skytwin.answers.export",
 }
@@ -63,9 +69,11 @@ __all__ = [
     "Cutouts",
     "DetectSettings",
     "Embeddings",
+    "Encoder",
     "Explanation",
     "Matches",
     "PurityCurve",
+    "Recipe",
     "Reference",
     "SkytwinError",
     "Trust",
@@ -81,6 +89,7 @@ __all__ = [
     "open",
     "purity",
     "search",
+    "train",
     "trust",
     "write_table",
 ]

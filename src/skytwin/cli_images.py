@@ -134,7 +134,11 @@ def embed(
     out: Out,
     encoder: Annotated[
         str | None,
-        typer.Option("--encoder", help="timm:NAME, hf_hub:ORG/NAME, pca:N, or another embedding."),
+        typer.Option(
+            "--encoder",
+            help="timm:NAME, hf_hub:ORG/NAME, pca:N, what `skytwin train` left, or another "
+            "embedding.",
+        ),
     ] = None,
     preset: Annotated[
         str | None, typer.Option("--preset", help="Settings of a published method: ulisse.")

@@ -56,6 +56,7 @@ class Progress:
         self._every = 0.1 if self._terminal else every_s
         self._start = self._last = time.monotonic()
         self._said = False
+        self._note = ""
 
     def __enter__(self) -> Self:
         return self
@@ -70,9 +71,10 @@ class Progress:
         if not self.quiet and (self._said or self._terminal):
             self._write(end=True)
 
-    def advance(self, count: int) -> None:
-        """Count ``count`` more items as done, and show it when it is time to."""
+    def advance(self, count: int, note: str = "") -> None:
+        """Count ``count`` more items as done, and show it, with a note, when it is time to."""
         self.done += count
+        self._note = note
         now = time.monotonic()
         if not self.quiet and now - self._last >= self._every:
             self._last = now
@@ -85,6 +87,8 @@ class Progress:
         share = self.done / self.total if self.total else 1.0
         when = f"took {clock(elapsed)}" if end else f"ETA {clock(eta)}"
         facts = f"{self.done}/{self.total} {self.unit} ({share:.0%})  {rate:.3g}/s  {when}"
+        if self._note:
+            facts += f"  {self._note}"
         if self._terminal:
             bar = "━" * round(24 * share)
             self._stream.write(f"\r\x1b[2K{self.what} {bar:<24} {facts}" + ("\n" if end else ""))

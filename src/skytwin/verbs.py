@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from skytwin.artefact import Manifest
+from skytwin.artefact import MANIFEST, Manifest
 from skytwin.embeddings.embed import embed_cutouts, require_fits
 from skytwin.embeddings.table import ENCODER, Embeddings
+from skytwin.encoders.encoder import Encoder
 from skytwin.encoders.load import PRESETS, load_saved, open_encoder
 from skytwin.errors import UsageError, unknown
 from skytwin.images.compare import require_same_flux
@@ -26,8 +28,8 @@ from skytwin.images.source import ImageSource
 __all__ = ["embed", "ingest", "open"]
 
 
-def open(folder: str | Path) -> Cutouts | Embeddings:  # noqa: A001  (skytwin.open, as in astropy)
-    """Open a folder of cutouts or embeddings, checked against its manifest.
+def open(folder: str | Path) -> Cutouts | Embeddings | Encoder:  # noqa: A001  (as in astropy)
+    """Open a folder of cutouts, embeddings or an encoder, checked against its manifest.
 
     Raises
     ------
@@ -41,7 +43,11 @@ def open(folder: str | Path) -> Cutouts | Embeddings:  # noqa: A001  (skytwin.op
         return Cutouts(folder)
     if manifest.kind == "embeddings":
         return Embeddings.open(folder)
-    raise UsageError(f"{str(folder)!r} holds {manifest.kind}; expected cutouts or embeddings")
+    if manifest.kind == "encoder":
+        return load_saved(folder)
+    raise UsageError(
+        f"{str(folder)!r} holds {manifest.kind}; expected cutouts, embeddings or an encoder"
+    )
 
 
 def ingest(
@@ -230,7 +236,8 @@ def embed(
     cutouts : Cutouts or path
     encoder : str or path, optional with ``preset``
         ``"timm:NAME"`` (``"hf_hub:ORG/NAME"`` from the hub), ``"pca:N"`` or
-        ``"pca:N:abs"``, or the folder of another embedding, whose encoder is used as it is.
+        ``"pca:N:abs"``; the folder of another embedding, whose encoder is used as it is; or that
+        of an encoder that `train` made, which takes ``orbit`` and ``root``.
     out : path
         New folder, or that of an unfinished run of this very call, which is resumed.
     weights : path, optional
@@ -286,21 +293,7 @@ def embed(
         if value is not None
     }
     if encoder is not None and Path(encoder).is_dir():
-        if given or preset:
-            raise UsageError(
-                f"{str(encoder)!r} is a finished encoder with settings of its own; leave out "
-                f"{', '.join('--' + name for name in given or ['preset'])}"
-            )
-        folder = Path(encoder)
-        nested = folder / ENCODER
-        opened = load_saved(
-            nested if nested.is_dir() else folder, weights=weights, device=device, runtime=runtime
-        )
-        require_fits(opened, taken)
-        if nested.is_dir() and opened.prepare.stretch.absolute:
-            made_from = Manifest.open(folder, "embeddings").summary
-            want = (np.dtype(made_from["image_dtype"]), made_from["image_unit"])
-            require_same_flux((taken.dtype, taken.unit), want, str(taken.folder))
+        opened = _finished(Path(encoder), taken, given, preset, weights, device, runtime)
     else:
         opened = open_encoder(
             cutouts_like=taken,
@@ -311,6 +304,36 @@ def embed(
             **_with_preset(encoder, preset, given),
         )
     return embed_cutouts(taken, opened, out, batch=batch, quiet=quiet)
+
+
+def _finished(
+    folder: Path,
+    cutouts: Cutouts,
+    given: dict[str, Any],
+    preset: str | None,
+    weights: str | Path | None,
+    device: str,
+    runtime: str,
+) -> Encoder:
+    """The encoder of a folder: of another embedding as it is, a trained one with an orbit."""
+    trained = (folder / MANIFEST).is_file() and Manifest.open(folder).kind == "encoder"
+    free = {"orbit", "root"} if trained else set()
+    if preset or given.keys() - free:
+        named = sorted(given.keys() - free) or ["preset"]
+        raise UsageError(
+            f"{str(folder)!r} is a finished encoder with settings of its own; leave out "
+            f"{', '.join('--' + name for name in named)}"
+        )
+    nested = folder if trained else folder / ENCODER
+    opened = load_saved(
+        nested if nested.is_dir() else folder, weights=weights, device=device, runtime=runtime
+    )
+    require_fits(opened, cutouts)
+    if (trained or nested.is_dir()) and opened.prepare.stretch.absolute:
+        made_from = Manifest.open(folder).summary
+        want = (np.dtype(made_from["image_dtype"]), made_from["image_unit"])
+        require_same_flux((cutouts.dtype, cutouts.unit), want, str(cutouts.folder))
+    return dataclasses.replace(opened, **given)
 
 
 def _refuse(why: str, options: dict[str, Any]) -> None:

@@ -20,10 +20,10 @@ from skytwin.answers.audit_sample import FEWEST, Measured, Sample, draw, measure
 from skytwin.answers.audit_stability import measure_stability
 from skytwin.answers.audit_text import audit_lines
 from skytwin.answers.search import Matches
-from skytwin.answers.where import positive_rows
 from skytwin.errors import DataError, SkytwinError, UsageError
 from skytwin.images import arrow
 from skytwin.images.cutouts import Cutouts
+from skytwin.images.where import positive_rows
 
 if TYPE_CHECKING:
     from astropy.table import Table

@@ -18,12 +18,12 @@ import numpy as np
 import pyarrow as pa
 
 from skytwin.answers.calibrate_fit import FITS, Reliability, reliability
-from skytwin.images.groups import grouped_folds, sky_groups
 from skytwin.answers.intervals import Proportion
 from skytwin.answers.labels import UNSURE, YES, Labels, read_labels
 from skytwin.answers.search import Matches
-from skytwin.answers.where import positive_rows
 from skytwin.errors import DataError, Mismatch, UsageError, unknown
+from skytwin.images.groups import grouped_folds, sky_groups
+from skytwin.images.where import positive_rows
 
 if TYPE_CHECKING:
     from skytwin.answers.purity import PurityCurve

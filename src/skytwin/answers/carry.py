@@ -10,13 +10,13 @@ import numpy as np
 from skytwin.answers.calibrate import calibrate
 from skytwin.answers.drift import Drift, compare_distances
 from skytwin.answers.drift_prevalence import Prevalence, estimate_prevalence
-from skytwin.images.groups import shared_places, sky_groups
 from skytwin.answers.intervals import Proportion
 from skytwin.answers.ranking import eligible, once_each
-from skytwin.answers.where import positive_rows
 from skytwin.embeddings.neighbours import rank_all
 from skytwin.embeddings.table import Embeddings, require_comparable
 from skytwin.errors import DataError, UsageError
+from skytwin.images.groups import shared_places, sky_groups
+from skytwin.images.where import positive_rows
 
 if TYPE_CHECKING:
     from skytwin.answers.purity import PurityCurve, Threshold

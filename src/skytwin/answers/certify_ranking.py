@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from skytwin.images.groups import first_rows, sky_groups
 from skytwin.answers.query import same_object
 from skytwin.answers.search import Matches
 from skytwin.artefact import Parent
 from skytwin.errors import DataError, UsageError
+from skytwin.images.groups import first_rows, sky_groups
 from skytwin.images.rows import first_duplicate
 
 __all__ = ["Ranking", "ranked_objects"]

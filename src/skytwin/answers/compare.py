@@ -15,14 +15,14 @@ import numpy as np
 import pyarrow as pa
 from scipy.stats import t as student
 
-from skytwin.images.groups import first_rows, sky_groups
 from skytwin.answers.intervals import Proportion
 from skytwin.answers.query import Reference, reference_at
 from skytwin.answers.ranking import How, eligible, make_ranker
-from skytwin.answers.where import positive_rows
 from skytwin.embeddings.neighbours import nearest
 from skytwin.embeddings.table import Embeddings
 from skytwin.errors import DataError, UsageError
+from skytwin.images.groups import first_rows, sky_groups
+from skytwin.images.where import positive_rows
 from skytwin.progress import Progress
 
 __all__ = ["WAYS", "Comparison", "compare"]

@@ -13,11 +13,11 @@ from dataclasses import dataclass
 import numpy as np
 import pyarrow as pa
 
-from skytwin.images.groups import sky_groups
 from skytwin.answers.query import Reference, same_object
 from skytwin.embeddings.metric import DEFAULT_METRIC, SAMPLED, check_metric, scorer
 from skytwin.embeddings.table import Embeddings
 from skytwin.errors import DataError, UsageError
+from skytwin.images.groups import sky_groups
 from skytwin.progress import Progress
 
 __all__ = ["FarQuery", "far_query"]

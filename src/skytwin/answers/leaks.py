@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from skytwin.images.groups import merge_groups, straddling
 from skytwin.answers.leaks_pairs import (
     FIELD_KINDS,
     OBJECT_KINDS,
@@ -35,6 +34,7 @@ from skytwin.embeddings.table import Embeddings, require_comparable
 from skytwin.errors import Mismatch, UsageError
 from skytwin.images import arrow
 from skytwin.images.cutouts import Cutouts
+from skytwin.images.groups import merge_groups, straddling
 
 __all__ = ["Twins", "find_twins"]
 

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from skytwin.answers.leaks_pairs import Found
+from skytwin.embeddings.table import Embeddings
+from skytwin.errors import UsageError
 from skytwin.images.groups import (
     linked_groups,
     merge_groups,
@@ -11,9 +14,6 @@ from skytwin.images.groups import (
     sky_pairs,
     unit_vectors,
 )
-from skytwin.answers.leaks_pairs import Found
-from skytwin.embeddings.table import Embeddings
-from skytwin.errors import UsageError
 
 __all__ = ["by_position", "linked", "move_elsewhere", "separations"]
 

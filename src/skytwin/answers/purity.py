@@ -11,7 +11,6 @@ import numpy as np
 import pyarrow as pa
 
 from skytwin.answers.carry import Carried, carry
-from skytwin.images.groups import sky_groups
 from skytwin.answers.intervals import Proportion, jeffreys
 from skytwin.answers.query import Like, Reference, resolve
 from skytwin.answers.ranking import (
@@ -21,13 +20,14 @@ from skytwin.answers.ranking import (
     named,
     once_each,
 )
-from skytwin.answers.where import positive_rows
 from skytwin.embeddings.metric import DEFAULT_METRIC
 from skytwin.embeddings.neighbours import Neighbours, rank_all
 from skytwin.embeddings.ranker import DEFAULT_COMBINE, Ranker
 from skytwin.embeddings.table import Embeddings
 from skytwin.errors import DataError, UsageError
 from skytwin.images import arrow
+from skytwin.images.groups import sky_groups
+from skytwin.images.where import positive_rows
 
 if TYPE_CHECKING:
     from astropy.table import Table

@@ -8,9 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from skytwin.images.groups import first_rows
 from skytwin.answers.query import Reference, same_object
-from skytwin.answers.where import matching_rows
 from skytwin.embeddings.learned import Learned, blend, learn_lda, learn_logistic
 from skytwin.embeddings.metric import DEFAULT_METRIC, SAMPLED, Metric, check_metric, scorer
 from skytwin.embeddings.neighbours import Neighbours
@@ -24,6 +22,8 @@ from skytwin.embeddings.ranker import (
 )
 from skytwin.embeddings.table import Embeddings
 from skytwin.errors import DataError, UsageError
+from skytwin.images.groups import first_rows
+from skytwin.images.where import matching_rows
 
 __all__ = [
     "How",

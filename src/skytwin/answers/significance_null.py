@@ -14,7 +14,6 @@ from typing import Literal, get_args
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from skytwin.images.groups import sky_groups
 from skytwin.answers.query import Reference, same_object
 from skytwin.answers.ranking import LEARNED, How, make_ranker
 from skytwin.embeddings.learned import COMBINED_WEIGHT, Learned
@@ -24,6 +23,7 @@ from skytwin.embeddings.sample import Sample
 from skytwin.embeddings.table import Embeddings
 from skytwin.embeddings.vectors import Block, Statistics
 from skytwin.errors import unknown
+from skytwin.images.groups import sky_groups
 from skytwin.progress import Progress
 
 __all__ = [

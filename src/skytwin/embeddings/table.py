@@ -22,6 +22,7 @@ from skytwin.embeddings.sample import Sample, draw
 from skytwin.embeddings.vectors import Statistics, Vectors, measure
 from skytwin.errors import Mismatch, UsageError, unknown
 from skytwin.images import arrow
+from skytwin.images.columns import canonical_positions
 from skytwin.images.compare import require_same_scale
 from skytwin.images.cutouts import Cutouts
 from skytwin.images.rows import RowIndex
@@ -167,11 +168,7 @@ class Embeddings:
     @functools.cached_property
     def positions(self) -> np.ndarray | None:
         """RA and Dec in degrees, shape (N, 2), NaN where unknown; None without positions."""
-        if not {"ra", "dec"} <= set(self.catalog.column_names):
-            return None
-        return np.stack(
-            [self.catalog[name].to_numpy().astype(np.float64) for name in ("ra", "dec")], axis=1
-        )
+        return canonical_positions(self.catalog)
 
     def sample(self, seed: int = 0) -> Sample:
         """A random sample of the set, as background; drawn once per seed."""

@@ -21,7 +21,14 @@ from huggingface_hub.utils import get_session  # type: ignore[attr-defined]
 from safetensors.torch import load_file
 
 from skytwin.encoders.encoder import fingerprint
-from skytwin.encoders.runtime import Run, choose_runtime, keep_memory, openvino_run, torch_run
+from skytwin.encoders.runtime import (
+    Run,
+    choose_device,
+    choose_runtime,
+    keep_memory,
+    openvino_run,
+    torch_run,
+)
 from skytwin.encoders.torchvision_guard import import_timm
 from skytwin.errors import DataError, Mismatch, Unreachable, UsageError, unknown
 from skytwin.files import hash_file
@@ -179,7 +186,7 @@ def open_backbone(
     Unreachable
         No weights given, and none could be fetched.
     """
-    chosen = _device(device)
+    chosen = choose_device(device)
     engine = choose_runtime(runtime, chosen)
     if chosen.type == "cpu":
         keep_memory()
@@ -324,15 +331,6 @@ def _per_channel(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
     if len(values) != channels:
         return (float(np.mean(values)),) * channels
     return tuple(map(float, values))
-
-
-def _device(wanted: str) -> torch.device:
-    if wanted not in ("auto", "cpu", "cuda"):
-        raise unknown("device", wanted, ("auto", "cpu", "cuda"))
-    there = torch.cuda.is_available()
-    if wanted == "cuda" and not there:
-        raise UsageError("device 'cuda' asked for, but torch finds none; use --device cpu or auto")
-    return torch.device("cuda" if there and wanted != "cpu" else "cpu")
 
 
 def _first_line(error: BaseException) -> str:

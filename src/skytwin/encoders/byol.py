@@ -7,19 +7,17 @@ the stopped gradient and the target's slowness.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
 
 import torch
 from torch import nn
 
 from skytwin.encoders.objective import Batch, Terms, TwoViews, head, spread
 from skytwin.encoders.recipe import Recipe
-from skytwin.encoders.torchvision_guard import import_timm
-
-import_timm()
-from lightly.loss import NegativeCosineSimilarity  # noqa: E402  (after the guard)
-from lightly.models.utils import update_momentum  # noqa: E402
-from lightly.utils.scheduler import cosine_schedule  # noqa: E402
+from skytwin.encoders.training_libraries import (
+    NegativeCosineSimilarity,
+    cosine_schedule,
+    update_momentum,
+)
 
 __all__ = ["Byol"]
 
@@ -27,10 +25,8 @@ __all__ = ["Byol"]
 class Byol(TwoViews):
     """Mean squared error of normalised predictions (equation 2): 2 - 2 cosine, both ways."""
 
-    def __init__(
-        self, recipe: Recipe, channels: int, mean: Sequence[float], std: Sequence[float]
-    ) -> None:
-        super().__init__(recipe, channels, mean, std)
+    def __init__(self, recipe: Recipe, channels: int) -> None:
+        super().__init__(recipe, channels)
         self.projection = head(self.dim, recipe.head)
         self.prediction = head(recipe.head.out, recipe.head)
         self.target = copy.deepcopy(nn.Sequential(self.backbone, self.projection))
@@ -38,7 +34,7 @@ class Byol(TwoViews):
         self.decay = recipe.head.decay
         self.cosine = NegativeCosineSimilarity()
 
-    def forward(self, batch: Batch, generator: torch.Generator, progress: float) -> Terms:
+    def forward(self, batch: Batch, generator: torch.Generator, _progress: float) -> Terms:
         """The loss of one batch."""
         first, second = self.two_views(batch.x_BCHW, generator)
         z_first = self.backbone(first)

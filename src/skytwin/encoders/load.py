@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from skytwin.encoders.encoder import ENCODER_FILE, Encoder, Network, Orbit, check_orbit
 from skytwin.encoders.pca import PcaNetwork, fit_pca, parse_pca
+from skytwin.encoders.recipe import METHODS
 from skytwin.errors import DamagedArtefact, Mismatch, UsageError, unknown
 from skytwin.images.prepare import (
     BandMix,
@@ -24,7 +25,7 @@ from skytwin.images.stretch import Stretch
 if TYPE_CHECKING:
     from skytwin.encoders.backbone import BackboneNetwork
 
-__all__ = ["PRESETS", "load_saved", "open_encoder"]
+__all__ = ["PRESETS", "crop_pixels", "load_saved", "open_encoder"]
 
 # Arguments of `open_encoder` by the name of the work they come from.
 PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
@@ -221,6 +222,18 @@ def load_saved(
         if weights is not None:
             raise UsageError(f"{name} keeps its components with it; leave --weights out")
         network: Network = PcaNetwork.load(Path(folder), name, made_by)
+    elif name.partition(":")[0] in METHODS:
+        network = _trained(
+            Path(folder),
+            name,
+            made_by,
+            files,
+            channels=prepare.channels,
+            size=prepare.size,
+            weights=weights,
+            device=device,
+            runtime=runtime,
+        )
     else:
         network = _backbone(
             name,
@@ -273,16 +286,34 @@ def _backbone(
     return open_backbone(spec, weights=weights, size=size, device=device, runtime=runtime)
 
 
+def _trained(folder: Path, name: str, *given: Any, **settings: Any) -> Network:
+    try:
+        # torch takes seconds to import, and is optional.
+        from skytwin.encoders.checkpoint import load_trained
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            f"encoder {name!r} needs {error.name}, which is not installed; install skytwin[train]"
+        ) from error
+    return load_trained(folder, name, *given, **settings)
+
+
 def _crops(text: str | None, source: PixelSource) -> tuple[int, ...]:
     """The crops that ``"64,96"`` names, the widest first."""
     parts = [None] if text is None else text.split(",")
-    found = sorted((_crop(part, source) for part in parts), reverse=True)
+    found = sorted((crop_pixels(part, source) for part in parts), reverse=True)
     if len(set(found)) < len(found):
         raise UsageError(f"crop {text!r} names one size twice; give each once")
     return tuple(found)
 
 
-def _crop(text: str | None, source: PixelSource) -> int:
+def crop_pixels(text: str | None, source: PixelSource) -> int:
+    """Pixels of a side of the central part that ``"64"`` or ``"30arcsec"`` names; None: all.
+
+    Raises
+    ------
+    UsageError
+        It is larger than the frame; there is none, and the frame is no square.
+    """
     height, width = source.shape[2:]
     if text is None:
         if height != width:

@@ -2,22 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import nn
 
 from skytwin.encoders.recipe import HeadSettings, Recipe
-from skytwin.encoders.torchvision_guard import import_timm
+from skytwin.encoders.served import make_backbone
+from skytwin.encoders.training_libraries import ProjectionHead
 from skytwin.encoders.views import random_views
-from skytwin.errors import UsageError, unknown
 
-timm = import_timm()
-from lightly.models.modules.heads import ProjectionHead  # noqa: E402  (after the guard)
-
-__all__ = ["Batch", "Objective", "Terms", "TwoViews", "head", "make_backbone", "spread"]
+__all__ = ["Batch", "Objective", "Terms", "TwoViews", "head", "spread"]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -54,6 +52,9 @@ class Objective(Protocol):
     def served(self) -> nn.Module:
         """The part that `skytwin embed` runs."""
 
+    def normalise(self, mean: Sequence[float], std: Sequence[float], /) -> None:
+        """Mean and deviation of each channel over the training images."""
+
     def __call__(self, batch: Batch, generator: torch.Generator, progress: float, /) -> Terms:
         """The loss at ``progress`` (0 to 1) of the training; randomness from the generator."""
 
@@ -63,30 +64,10 @@ class Objective(Protocol):
     def vectors(self, x_BCHW: torch.Tensor, /) -> torch.Tensor:
         """The representation ``(B, D)``."""
 
-
-def make_backbone(name: str, channels: int, size: int) -> tuple[nn.Module, int]:
-    """An untrained model of timm without classifier, and the length of its vectors.
-
-    Raises
-    ------
-    UnknownName
-        timm has no such model.
-    UsageError
-        It does not take images of this size or number of bands.
-    """
-    if not timm.is_model(name):
-        raise unknown("backbone", name, timm.list_models())
-    try:
-        model = timm.create_model(name, pretrained=False, num_classes=0, in_chans=channels)
-        model.eval()
-        with torch.no_grad():
-            z_BD = model(torch.zeros(1, channels, size, size))
-    except (RuntimeError, AssertionError, TypeError, ValueError) as error:
-        raise UsageError(
-            f"backbone {name} does not take {channels} band(s) of {size} pixels "
-            f"({str(error).strip().splitlines()[0][:120]}); choose another or another input.size"
-        ) from error
-    return model.train(), int(z_BD.shape[1])
+    def alarm(
+        self, z_ND: np.ndarray, means: Mapping[str, float], /
+    ) -> tuple[dict[str, float], str]:
+        """What an epoch's vectors and means say of a collapse: numbers, and a warning or ``""``."""
 
 
 class TwoViews(nn.Module):
@@ -97,16 +78,19 @@ class TwoViews(nn.Module):
 
     masks = False
 
-    def __init__(
-        self, recipe: Recipe, channels: int, mean: Sequence[float], std: Sequence[float]
-    ) -> None:
+    def __init__(self, recipe: Recipe, channels: int) -> None:
         super().__init__()
         self.settings = recipe.views
         self.backbone, self.dim = make_backbone(recipe.backbone, channels, recipe.input.size)
         self.mean: torch.Tensor
         self.std: torch.Tensor
-        self.register_buffer("mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
-        self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("mean", torch.zeros(1, channels, 1, 1), persistent=False)
+        self.register_buffer("std", torch.ones(1, channels, 1, 1), persistent=False)
+
+    def normalise(self, mean: Sequence[float], std: Sequence[float]) -> None:
+        """Subtract and divide so in every channel, from here on."""
+        self.mean.copy_(torch.tensor(mean).view(1, -1, 1, 1))
+        self.std.copy_(torch.tensor(std).view(1, -1, 1, 1))
 
     @property
     def served(self) -> nn.Module:
@@ -130,6 +114,11 @@ class TwoViews(nn.Module):
         )
         return first, second
 
+    def alarm(self, z_ND: np.ndarray, _means: Mapping[str, float]) -> tuple[dict[str, float], str]:
+        """Vectors that all point one way carry nothing."""
+        value = float(spread(torch.from_numpy(z_ND)))
+        return {"vector_spread": value}, "COLLAPSED: all vectors alike" if value < 0.02 else ""
+
     def after_step(self, progress: float) -> None:
         """Nothing, unless a method has a target that follows."""
 
@@ -139,7 +128,8 @@ def spread(z_BD: torch.Tensor) -> torch.Tensor:
     sphere, 0 where they have collapsed onto one (Chen & He 2021, arXiv:2011.10566, figure 2).
     """
     unit = nn.functional.normalize(z_BD.detach().float(), dim=1)
-    return unit.std(dim=0, correction=0).mean() * z_BD.shape[1] ** 0.5
+    value: torch.Tensor = unit.std(dim=0, correction=0).mean() * z_BD.shape[1] ** 0.5
+    return value
 
 
 def head(width: int, settings: HeadSettings) -> ProjectionHead:

@@ -8,11 +8,7 @@ from typing import Any
 import torch
 
 from skytwin.encoders.recipe import OptimizerSettings
-from skytwin.encoders.torchvision_guard import import_timm
-
-import_timm()
-from lightly.utils.lars import LARS  # noqa: E402  (after the guard)
-from lightly.utils.scheduler import cosine_warmup_schedule  # noqa: E402
+from skytwin.encoders.training_libraries import LARS, cosine_warmup_schedule
 
 __all__ = ["make_optimizer", "warmup_cosine"]
 
@@ -34,7 +30,8 @@ def make_optimizer(
         Those that are trained.
     settings : OptimizerSettings
     """
-    weights, others = [], []
+    weights: list[torch.nn.Parameter] = []
+    others: list[torch.nn.Parameter] = []
     for _, parameter in named:
         if parameter.requires_grad:
             (weights if parameter.ndim > 1 else others).append(parameter)
@@ -47,7 +44,8 @@ def make_optimizer(
     ]
     groups = [group for group in groups if group["params"]]
     if settings.name == "lars":
-        return LARS(groups, lr=settings.lr, momentum=settings.momentum)
+        lars: torch.optim.Optimizer = LARS(groups, lr=settings.lr, momentum=settings.momentum)
+        return lars
     if settings.name == "sgd":
         return torch.optim.SGD(groups, lr=settings.lr, momentum=settings.momentum)
     if settings.name == "rmsprop":

@@ -25,6 +25,7 @@ from typing import Any, Literal, TypeVar, get_args, get_type_hints
 from skytwin.errors import UsageError, unknown
 
 __all__ = [
+    "CURVES",
     "METHODS",
     "HeadSettings",
     "InputSettings",
@@ -37,6 +38,8 @@ __all__ = [
     "read_recipe",
 ]
 
+#: Name of the table of curves beside a trained encoder.
+CURVES = "curves.csv"
 METHODS = ("simclr", "byol", "simsiam", "vdvae")
 T = TypeVar("T")
 
@@ -399,6 +402,7 @@ def _checked(hint: Any, value: Any, where: str, name: str) -> Any:
     """A value of the type that its field states, or an error that says so."""
     choices = get_args(hint)
     if choices and all(isinstance(choice, str) for choice in choices):
+        value = str(value) if type(value) is int else value  # precision = 16
         if value not in choices:
             raise unknown(f"value of {name} in {where}:", value, choices)
         return value

@@ -22,6 +22,7 @@ __all__ = [
     "RUNTIMES",
     "Run",
     "Runtime",
+    "choose_device",
     "choose_runtime",
     "keep_memory",
     "openvino_run",
@@ -32,6 +33,24 @@ Runtime = Literal["auto", "torch", "openvino"]
 RUNTIMES: tuple[Runtime, ...] = get_args(Runtime)
 Run = Callable[[np.ndarray], np.ndarray]
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
+
+
+def choose_device(wanted: str) -> torch.device:
+    """The device of a name: ``"cpu"``, ``"cuda"``, or ``"auto"``, cuda where there is one.
+
+    Raises
+    ------
+    UnknownName
+        No such device.
+    UsageError
+        ``"cuda"`` is asked for and there is none.
+    """
+    if wanted not in ("auto", "cpu", "cuda"):
+        raise unknown("device", wanted, ("auto", "cpu", "cuda"))
+    there = torch.cuda.is_available()
+    if wanted == "cuda" and not there:
+        raise UsageError("device 'cuda' asked for, but torch finds none; use --device cpu or auto")
+    return torch.device("cuda" if there and wanted != "cpu" else "cpu")
 
 
 def choose_runtime(wanted: str, device: torch.device) -> Literal["torch", "openvino"]:

@@ -6,16 +6,11 @@ others of its batch, so it needs a large batch (the paper on radio galaxies take
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 
 from skytwin.encoders.objective import Batch, Terms, TwoViews, head, spread
 from skytwin.encoders.recipe import Recipe
-from skytwin.encoders.torchvision_guard import import_timm
-
-import_timm()
-from lightly.loss import NTXentLoss  # noqa: E402  (after the guard)
+from skytwin.encoders.training_libraries import NTXentLoss
 
 __all__ = ["SimClr"]
 
@@ -23,14 +18,12 @@ __all__ = ["SimClr"]
 class SimClr(TwoViews):
     """NT-Xent of the projections (equation 1)."""
 
-    def __init__(
-        self, recipe: Recipe, channels: int, mean: Sequence[float], std: Sequence[float]
-    ) -> None:
-        super().__init__(recipe, channels, mean, std)
+    def __init__(self, recipe: Recipe, channels: int) -> None:
+        super().__init__(recipe, channels)
         self.projection = head(self.dim, recipe.head)
         self.loss = NTXentLoss(temperature=recipe.head.temperature, gather_distributed=True)
 
-    def forward(self, batch: Batch, generator: torch.Generator, progress: float) -> Terms:
+    def forward(self, batch: Batch, generator: torch.Generator, _progress: float) -> Terms:
         """The loss of one batch."""
         first, second = self.two_views(batch.x_BCHW, generator)
         z_first, z_second = self.backbone(first), self.backbone(second)

@@ -5,16 +5,11 @@ Chen & He 2021, arXiv:2011.10566.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 
 from skytwin.encoders.objective import Batch, Terms, TwoViews, head, spread
 from skytwin.encoders.recipe import Recipe
-from skytwin.encoders.torchvision_guard import import_timm
-
-import_timm()
-from lightly.loss import NegativeCosineSimilarity  # noqa: E402  (after the guard)
+from skytwin.encoders.training_libraries import NegativeCosineSimilarity
 
 __all__ = ["SimSiam"]
 
@@ -22,15 +17,13 @@ __all__ = ["SimSiam"]
 class SimSiam(TwoViews):
     """Negative cosine of prediction and projection, both ways (equation 2)."""
 
-    def __init__(
-        self, recipe: Recipe, channels: int, mean: Sequence[float], std: Sequence[float]
-    ) -> None:
-        super().__init__(recipe, channels, mean, std)
+    def __init__(self, recipe: Recipe, channels: int) -> None:
+        super().__init__(recipe, channels)
         self.projection = head(self.dim, recipe.head)
         self.prediction = head(recipe.head.out, recipe.head)
         self.cosine = NegativeCosineSimilarity()
 
-    def forward(self, batch: Batch, generator: torch.Generator, progress: float) -> Terms:
+    def forward(self, batch: Batch, generator: torch.Generator, _progress: float) -> Terms:
         """The loss of one batch."""
         first, second = self.two_views(batch.x_BCHW, generator)
         z_first = self.backbone(first)

@@ -6,11 +6,14 @@ galaxies: six stages down to one pixel by average pooling, and up again to neare
 latent of the lowest one, a vector of 256, is the representation.
 
 Domain of validity: images of one angular and photometric scale, a power of two (or nearly) on a
-side. The likelihood rewards whatever takes many pixels: noise and frame before the source.
+side. The likelihood rewards whatever takes many pixels: noise and frame before the source. Nothing
+makes the network put into the top latent what the layers below can hold as well: watch it with
+`skytwin.encoders.vdvae_collapse`; the other layers are to be had from `Vdvae.encode_all`.
 
-Initialisation, as published: biases zero; the last convolution of each residual block, and each
-latent's projection, scaled by ``1 / sqrt(number of blocks)``; the priors standard normal. Not as
-published: the positions' learned biases are there at every stage, whatever its size.
+Initialisation, as published: biases zero; the last convolution of each block that adds its input,
+and each latent's projection, scaled by ``1 / sqrt(number of blocks)``; the priors standard normal.
+Not as published: the positions' learned biases are there at every stage, whatever its size, and
+there is no gain and bias per channel before the likelihood's 1x1 convolution, which has its own.
 
 Shapes: ``x_BCHW`` prepared images, ``s_BWhw`` a state, ``z_BZhw`` a latent, ``c_BK`` conditions,
 ``kl_LB`` a number per layer and image.
@@ -20,8 +23,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, fields
-from typing import Any, Literal, Self, get_args
+from typing import Any
 
 import torch
 from torch import nn
@@ -32,199 +34,15 @@ from skytwin.encoders.vdvae_blocks import (
     Pointwise,
     ResidualBlock,
     TopDownBlock,
-    normal_kl,
+    draw_with_kl,
 )
-from skytwin.encoders.vdvae_likelihood import GaussianLikelihood, LogisticLikelihood
-from skytwin.errors import Mismatch, UsageError, unknown
+from skytwin.encoders.vdvae_likelihood import Elbo, GaussianLikelihood, LogisticLikelihood
+from skytwin.encoders.vdvae_shape import VdvaeShape
+from skytwin.errors import Mismatch, UsageError
 
 __all__ = ["Elbo", "Vdvae", "VdvaeShape"]
 
-Likelihood = Literal["gaussian", "logistic"]
-PerStage = int | tuple[int, ...]
 Choose = Callable[[int, Gaussian | None, Gaussian], torch.Tensor]
-
-
-@dataclass(frozen=True, kw_only=True)
-class VdvaeShape:
-    """What a network looks like.
-
-    What is per stage is one number for all, or a tuple from full size down to one pixel.
-
-    Attributes
-    ----------
-    size, channels : int
-        Pixels of a side of the input, and its bands.
-    stages : int
-        Each half the size of the one before; the last is one pixel. ``size`` is a multiple of
-        ``2 ** (stages - 2)``, and at least ``2 ** (stages - 1)``: for six stages 32, 48, 64, ...
-    width : int or tuple of int
-        Channels.
-    encoder_blocks, decoder_blocks : int or tuple of int
-        Residual blocks, and layers of latents.
-    latent_dim : int
-        Of the first layer at one pixel: the representation.
-    z_channels : int
-        Channels of all other latents.
-    bottleneck : float
-        Channels inside a residual block, over those outside.
-    likelihood : str
-        ``"gaussian"`` or ``"logistic"``.
-    sigma : float, optional
-        Of the Gaussian likelihood, if it is not to be learned.
-    levels, components : int
-        Of the logistic likelihood.
-    conditions : int
-        Catalogue columns, standardised, that decoder and posterior are given.
-    """
-
-    size: int
-    channels: int = 1
-    stages: int = 6
-    width: PerStage = 64
-    encoder_blocks: PerStage = 2
-    decoder_blocks: PerStage = 2
-    latent_dim: int = 256
-    z_channels: int = 16
-    bottleneck: float = 0.25
-    likelihood: Likelihood = "gaussian"
-    sigma: float | None = None
-    levels: int = 256
-    components: int = 10
-    conditions: int = 0
-
-    def __post_init__(self) -> None:
-        if self.likelihood not in get_args(Likelihood):
-            raise unknown("likelihood", self.likelihood, get_args(Likelihood))
-        if self.stages < 2:
-            raise UsageError(f"{self.stages} stages; expected at least 2")
-        smallest, step = 1 << (self.stages - 1), 1 << (self.stages - 2)
-        if self.size < smallest:
-            raise UsageError(
-                f"images of {self.size} pixels are smaller than the network's {self.stages} "
-                f"stages; expected at least {smallest}: resize them, or have "
-                f"{max(2, self.size.bit_length())} stages or fewer"
-            )
-        if self.size % step:
-            near = self.size // step * step
-            raise UsageError(
-                f"images of {self.size} pixels cannot be halved {self.stages - 2} times; expected "
-                f"a multiple of {step}: resize them to {near} or {near + step}"
-            )
-        for name in ("width", "encoder_blocks", "decoder_blocks"):
-            values = getattr(self, name)
-            if isinstance(values, tuple) and len(values) != self.stages:
-                raise UsageError(
-                    f"{name} {values} for {self.stages} stages; give one number per stage, or one"
-                )
-            if min(self._per_stage(values)) < 1:
-                raise UsageError(f"{name} is {values}; expected at least 1")
-        for name, least in (
-            ("channels", 1),
-            ("latent_dim", 1),
-            ("z_channels", 1),
-            ("levels", 2),
-            ("components", 1),
-            ("conditions", 0),
-        ):
-            if getattr(self, name) < least:
-                raise UsageError(f"{name} is {getattr(self, name)}; expected at least {least}")
-        if not 0 < self.bottleneck <= 1:
-            raise UsageError(f"bottleneck is {self.bottleneck}; expected more than 0, at most 1")
-        if self.sigma is not None and not self.sigma > 0:
-            raise UsageError(f"sigma is {self.sigma}; expected more than 0, or None to learn it")
-
-    @property
-    def sides(self) -> tuple[int, ...]:
-        """Pixels of a side at each stage, from ``size`` down to 1."""
-        return (*(self.size >> stage for stage in range(self.stages - 1)), 1)
-
-    @property
-    def widths(self) -> tuple[int, ...]:
-        """Channels of each stage."""
-        return self._per_stage(self.width)
-
-    @property
-    def encoder_depths(self) -> tuple[int, ...]:
-        """Residual blocks of each stage of the encoder."""
-        return self._per_stage(self.encoder_blocks)
-
-    @property
-    def decoder_depths(self) -> tuple[int, ...]:
-        """Top-down blocks of each stage of the decoder."""
-        return self._per_stage(self.decoder_blocks)
-
-    @property
-    def latents(self) -> tuple[tuple[int, int], ...]:
-        """Channels and side of each layer's latent, from the top down."""
-        found = [
-            (self.z_channels, side)
-            for side, depth in zip(self.sides[::-1], self.decoder_depths[::-1], strict=True)
-            for _ in range(depth)
-        ]
-        return ((self.latent_dim, 1), *found[1:])
-
-    def to_dict(self) -> dict[str, Any]:
-        """JSON-able; back with `from_dict`."""
-        return {
-            key: list(value) if isinstance(value, tuple) else value
-            for key, value in asdict(self).items()
-        }
-
-    @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> Self:
-        """Back from `to_dict`.
-
-        Raises
-        ------
-        UnknownName
-            A key that is no setting.
-        """
-        known = [field.name for field in fields(cls)]
-        for key in data:
-            if key not in known:
-                raise unknown("setting of VdvaeShape", key, known)
-        return cls(**{k: tuple(v) if isinstance(v, list) else v for k, v in data.items()})
-
-    def _per_stage(self, values: PerStage) -> tuple[int, ...]:
-        return values if isinstance(values, tuple) else (values,) * self.stages
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Elbo:
-    """The two halves of the evidence lower bound, in nats.
-
-    Attributes
-    ----------
-    reconstruction_B : Tensor, shape (B,)
-        Minus the log likelihood of each image's pixels with data.
-    kl_LB : Tensor, shape (L, B)
-        KL divergence of posterior from prior of each layer, from the top down.
-    dims_B : Tensor, shape (B,)
-        Pixels with data times bands.
-    beta : float
-        Weight of the KL in `loss`.
-    """
-
-    reconstruction_B: torch.Tensor
-    kl_LB: torch.Tensor
-    dims_B: torch.Tensor
-    beta: float = 1.0
-
-    @property
-    def loss(self) -> torch.Tensor:
-        """``(reconstruction + beta * KL)`` per dimension, over the whole batch; a scalar."""
-        total = self.reconstruction_B.sum() + self.beta * self.kl_LB.sum()
-        return total / self.dims_B.sum().clamp_min(1)
-
-    @property
-    def bits_per_dim(self) -> torch.Tensor:
-        """The bound itself (beta 1) in bits per dimension, no gradient; a scalar.
-
-        Of the Gaussian likelihood, a density over [0, 1], it can be negative; 8 bits more make it
-        comparable with the logistic's at 256 levels.
-        """
-        total = self.reconstruction_B.detach().sum() + self.kl_LB.detach().sum()
-        return total / (self.dims_B.sum().clamp_min(1) * math.log(2))
 
 
 class Vdvae(nn.Module):
@@ -318,8 +136,9 @@ class Vdvae(nn.Module):
 
         def choose(_: int, q: Gaussian | None, p: Gaussian) -> torch.Tensor:
             assert q is not None
-            kl.append(normal_kl(q, p).sum((1, 2, 3)))
-            return q.draw(len(x_BCHW), 1.0, generator)
+            z, kl_B = draw_with_kl(q, p, q.noise(len(x_BCHW), generator))
+            kl.append(kl_B)
+            return z
 
         state = self._descend(choose, len(x_BCHW), condition, self._ascend(seen))
         return Elbo(
@@ -336,11 +155,21 @@ class Vdvae(nn.Module):
         Equivalent to ``encode_all(x, condition)[0].flatten(1)``, without the decoder below.
         """
         top = self._ascend(self._fill(x_BCHW)[0])[-1]
-        block = self.decoder[-1][0]
+        blocks: Any = self.decoder[-1]
+        block = blocks[0]
         state = self._base(len(self.bias) - 1, len(x_BCHW), condition)
         encoder_BMhw = self.from_encoder[-1](F.gelu(top))[:, : block.middle]
         mean: torch.Tensor = block.posterior(block.halves(state)[0], encoder_BMhw).mean
         return mean.flatten(1)
+
+    @torch.no_grad()
+    def top_prior_sigma(self) -> torch.Tensor:
+        """Sigma ``(latent_dim,)`` of the top latent's prior, conditions at 0."""
+        blocks: Any = self.decoder[-1]
+        nothing = torch.zeros(1, self.shape.conditions, device=self.bias[0].device)
+        state = self._base(len(self.bias) - 1, 1, nothing)
+        prior: Gaussian = blocks[0].prior(blocks[0].prior_half(state))[0]
+        return prior.log_sigma.exp().flatten()
 
     @torch.no_grad()
     def encode_all(
@@ -353,12 +182,11 @@ class Vdvae(nn.Module):
     ) -> list[torch.Tensor]:
         """Latents of each layer, from the top down: the posteriors' means at temperature 0.
 
-        Above it they are draws, sigma times temperature. Each layer's posterior is that after the
-        latents before it.
+        Above it they are draws, sigma times temperature.
         """
         found: list[torch.Tensor] = []
 
-        def choose(_: int, q: Gaussian | None, p: Gaussian) -> torch.Tensor:
+        def choose(_: int, q: Gaussian | None, _p: Gaussian) -> torch.Tensor:
             assert q is not None
             found.append(q.draw(len(x_BCHW), temperature, generator))
             return found[-1]
@@ -387,12 +215,18 @@ class Vdvae(nn.Module):
         """
         wanted = self.shape.latents
         if not 1 <= len(latents) <= len(wanted):
-            raise UsageError(f"{len(latents)} latents; the network has {len(wanted)}: give 1 to that")
-        batch = len(latents[0])
-        given = [
-            z.reshape(batch, channels, side, side)
-            for z, (channels, side) in zip(latents, wanted, strict=False)
-        ]
+            raise UsageError(
+                f"{len(latents)} latents; the network has {len(wanted)}: give 1 to that"
+            )
+        batch, given = len(latents[0]), []
+        for layer, (z, (channels, side)) in enumerate(zip(latents, wanted, strict=False)):
+            full = (batch, channels, side, side)
+            if z.shape != full and tuple(z.shape) != (batch, channels):
+                raise Mismatch(
+                    f"latent {layer} of shape {tuple(z.shape)}; expected {full}: give what "
+                    "encode_all of this very network gave"
+                )
+            given.append(z.reshape(full))
         return self._generate(given, batch, condition, temperature, generator)
 
     @torch.no_grad()
@@ -405,9 +239,7 @@ class Vdvae(nn.Module):
         generator: torch.Generator | None = None,
     ) -> torch.Tensor:
         """Expected images after their own latents: `encode_all`, then `decode`."""
-        latents = self.encode_all(
-            x_BCHW, condition, temperature=temperature, generator=generator
-        )
+        latents = self.encode_all(x_BCHW, condition, temperature=temperature, generator=generator)
         return self.decode(latents, condition)
 
     @torch.no_grad()
@@ -442,8 +274,8 @@ class Vdvae(nn.Module):
         means = self.encode_all(torch.stack([a_CHW, b_CHW]), condition)
         share = torch.linspace(0, 1, steps, device=a_CHW.device)
         between = [_between(z, share) for z in means]
-        known = None if condition is None else _between(torch.nan_to_num(condition), share)
-        return self.decode(between, known)
+        given = None if condition is None else _between(_known(condition), share)
+        return self.decode(between, given)
 
     def _generate(
         self,
@@ -535,7 +367,7 @@ class Vdvae(nn.Module):
             )
         if not wanted:
             return base
-        shift_BW = self.condition[stage](torch.nan_to_num(condition.float(), nan=0.0))
+        shift_BW: torch.Tensor = self.condition[stage](_known(condition))
         return base + shift_BW[:, :, None, None]
 
     def _initialise(self) -> None:
@@ -555,3 +387,8 @@ def _between(ends: torch.Tensor, share_N: torch.Tensor) -> torch.Tensor:
     """From the first row to the second."""
     share = share_N.reshape(-1, *[1] * (ends.ndim - 1))
     return ends[0] * (1 - share) + ends[1] * share
+
+
+def _known(condition: torch.Tensor) -> torch.Tensor:
+    """What is not known is taken as the mean of a standardised column."""
+    return torch.nan_to_num(condition.float(), nan=0.0, posinf=0.0, neginf=0.0)

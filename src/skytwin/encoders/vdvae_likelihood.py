@@ -1,4 +1,4 @@
-"""How probable an image is, given the last state of the decoder; and an alarm for collapse.
+"""How probable an image is, given the last state of the decoder; the bound this is half of.
 
 ``gaussian``: independent pixels with a sigma per band. ``logistic``: a mixture of discretised
 logistics (Salimans et al. 2017, arXiv 1701.05517, eq. 2; Child 2021) over equidistant levels in
@@ -14,6 +14,7 @@ Shapes: ``s_BWHW`` last state, ``x_BCHW`` image in [0, 1], ``mask_BCHW`` true wh
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import nn
@@ -21,11 +22,49 @@ from torch.nn import functional as F
 
 from skytwin.encoders.vdvae_blocks import Pointwise
 
-__all__ = ["GaussianLikelihood", "LogisticLikelihood", "discretised_logistic"]
+__all__ = ["Elbo", "GaussianLikelihood", "LogisticLikelihood", "discretised_logistic"]
 
 SIGMA_FLOOR = 0.01
 _FIRST_SIGMA = 0.1
 _LOG_SCALES = (-7.0, 5.0)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Elbo:
+    """The two halves of the evidence lower bound, in nats.
+
+    Attributes
+    ----------
+    reconstruction_B : Tensor, shape (B,)
+        Minus the log likelihood of each image's pixels with data.
+    kl_LB : Tensor, shape (L, B)
+        KL divergence of posterior from prior of each layer, from the top down.
+    dims_B : Tensor, shape (B,)
+        Pixels with data times bands.
+    beta : float
+        Weight of the KL in `loss`.
+    """
+
+    reconstruction_B: torch.Tensor
+    kl_LB: torch.Tensor
+    dims_B: torch.Tensor
+    beta: float = 1.0
+
+    @property
+    def loss(self) -> torch.Tensor:
+        """``(reconstruction + beta * KL)`` per dimension, over the whole batch; a scalar."""
+        total = self.reconstruction_B.sum() + self.beta * self.kl_LB.sum()
+        return total / self.dims_B.sum().clamp_min(1)
+
+    @property
+    def bits_per_dim(self) -> torch.Tensor:
+        """The bound itself (beta 1) in bits per dimension, no gradient; a scalar.
+
+        Of the Gaussian likelihood, a density over [0, 1], it can be negative; 8 bits more make it
+        comparable with the logistic's at 256 levels.
+        """
+        total = self.reconstruction_B.detach().sum() + self.kl_LB.detach().sum()
+        return total / (self.dims_B.sum().clamp_min(1) * math.log(2))
 
 
 class GaussianLikelihood(nn.Module):
@@ -96,7 +135,7 @@ class LogisticLikelihood(nn.Module):
 
     def mean(self, s_BWHW: torch.Tensor) -> torch.Tensor:
         """The components' locations, each held within [0, 1], averaged: ``(B, C, H, W)``."""
-        logits_BMHW, location_BMCHW, _ = self._parameters(s_BWHW)
+        logits_BMHW, location_BMCHW, _ = self._mixture(s_BWHW)
         weight_BMHW = logits_BMHW.softmax(1)
         return (weight_BMHW[:, :, None] * location_BMCHW.clamp(0, 1)).sum(1)
 
@@ -104,13 +143,13 @@ class LogisticLikelihood(nn.Module):
         self, s_BWHW: torch.Tensor, x_BCHW: torch.Tensor, mask_BCHW: torch.Tensor
     ) -> torch.Tensor:
         """Minus the log probability of each image, nats, ``(B,)``."""
-        logits_BMHW, location, log_scale = self._parameters(s_BWHW)
+        logits_BMHW, location, log_scale = self._mixture(s_BWHW)
         log_p_BMCHW = discretised_logistic(x_BCHW[:, None], location, log_scale, self.levels)
         log_p_BMHW = log_p_BMCHW.masked_fill(~mask_BCHW[:, None], 0).sum(2)
         log_p_BHW = torch.logsumexp(logits_BMHW.log_softmax(1) + log_p_BMHW, 1)
         return -log_p_BHW.masked_fill(~mask_BCHW.any(1), 0).sum((1, 2))
 
-    def _parameters(self, s_BWHW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def _mixture(self, s_BWHW: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         m, c = self.components, self.channels
         out = self.head(s_BWHW).float()
         logits, location, log_scale = out.split([m, m * c, m * c], dim=1)

@@ -21,6 +21,7 @@ __all__ = [
     "PixelColumns",
     "SkyColumns",
     "SkyPositions",
+    "canonical_positions",
     "find_id_column",
     "id_column",
     "numbers",
@@ -255,6 +256,17 @@ def numbers(table: pa.Table, name: str) -> np.ndarray:
         raise DataError(
             f"column {name!r} holds {table[name].type}, not numbers; name another one"
         ) from None
+
+
+def canonical_positions(catalog: pa.Table) -> np.ndarray | None:
+    """RA and Dec in degrees of a catalogue that skytwin wrote, shape (N, 2), NaN where unknown.
+
+    None where it has no positions.
+    """
+    if not {"ra", "dec"} <= set(catalog.column_names):
+        return None
+    both = [catalog[name].to_numpy().astype(np.float64) for name in ("ra", "dec")]
+    return np.stack(both, axis=1)
 
 
 def _floats(values: pa.Array | pa.ChunkedArray) -> np.ndarray:

@@ -21,6 +21,7 @@ from zarr.codecs import BloscCodec
 
 from skytwin.artefact import Manifest, Parent
 from skytwin.errors import UsageError
+from skytwin.images.columns import canonical_positions
 from skytwin.images.rows import RowIndex
 
 if TYPE_CHECKING:
@@ -144,6 +145,11 @@ class Cutouts:
     def index(self) -> RowIndex:
         """Rows by identifier."""
         return RowIndex(self.ids)
+
+    @functools.cached_property
+    def positions(self) -> np.ndarray | None:
+        """RA and Dec in degrees, shape (N, 2), NaN where unknown; None without positions."""
+        return canonical_positions(self.catalog)
 
     @functools.cached_property
     def _pixels(self) -> zarr.Array[Any]:

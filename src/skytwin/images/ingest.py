@@ -67,6 +67,7 @@ def ingest_source(
     unit: str | None = None,
     workers: int | None = None,
     shard_rows: int | None = None,
+    verb: str = "ingest",
     quiet: bool = False,
 ) -> Cutouts:
     """Read every image of a source and store the good ones.
@@ -89,6 +90,8 @@ def ingest_source(
         Reading threads; the number of cores by default.
     shard_rows : int, optional
         Images per file of the pixel store; about 64 MB of them by default.
+    verb : str
+        What the progress calls it.
     quiet : bool
         Show no progress.
 
@@ -124,7 +127,7 @@ def ingest_source(
     inputs = {"source": source.location, "catalog": str(catalog.path) if catalog else None}
     with Run(out, kind="cutouts", recipe=recipe, inputs=inputs) as run:
         writer = _Writer(run, source, framing, pixel_scale, unit, shard_rows)
-        with Progress("ingest", len(source.ids), done=writer.next, quiet=quiet) as bar:
+        with Progress(verb, len(source.ids), done=writer.next, quiet=quiet) as bar:
             for taken in _read_all(source, writer.next, workers or os.cpu_count() or 1):
                 writer.add(*taken)
                 bar.advance(1)

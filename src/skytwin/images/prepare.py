@@ -174,6 +174,29 @@ class Prepare:
             np.divide(target, std, out=target)
         return out
 
+    def gaps(self, flux: np.ndarray) -> np.ndarray:
+        """Where a prepared image has no data: whatever takes from a pixel that has none.
+
+        Parameters
+        ----------
+        flux : ndarray, shape (n, C, H, W)
+            As for a call.
+
+        Returns
+        -------
+        ndarray, shape (n, channels, size, size), bool
+        """
+        images, repeats = self._mixed(central(flux, self.crop))
+        missing = ~np.isfinite(images)
+        out = np.zeros((*missing.shape[:2], self.size, self.size), dtype=bool)
+        for image, band in np.argwhere(missing.any(axis=(2, 3))):
+            plane = missing[image, band].astype(np.float32)
+            how = cv2.INTER_AREA if self.size < self.crop else cv2.INTER_LINEAR
+            out[image, band] = cv2.resize(plane, (self.size, self.size), interpolation=how) > 0
+        if repeats is not None:
+            return out[:, repeats]
+        return np.broadcast_to(out, (len(out), self.channels, self.size, self.size)).copy()
+
     def _mixed(self, flux: np.ndarray) -> tuple[np.ndarray, list[int] | None]:
         """The distinct mixes of bands, and which of them goes to which channel."""
         # Lupton's colours come from its three bands at once, even where two are the same.

@@ -1,0 +1,127 @@
+"""Networks that skytwin trained: weights in safetensors beside ``encoder.json``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import torch
+from safetensors.torch import load_file, save
+
+from skytwin.encoders.encoder import fingerprint
+from skytwin.encoders.runtime import choose_device, choose_runtime, openvino_run, torch_run
+from skytwin.encoders.served import served_network
+from skytwin.errors import DamagedArtefact, Mismatch, UsageError
+from skytwin.files import write_atomically
+
+__all__ = ["WEIGHTS_FILE", "TrainedNetwork", "load_trained"]
+
+WEIGHTS_FILE = "weights.safetensors"
+
+
+class TrainedNetwork:
+    """A network trained without labels, in evaluation mode.
+
+    Attributes
+    ----------
+    name : str
+        ``"simclr:resnet34"``, ``"vdvae"``.
+    dim : int
+        Length of a vector.
+    fingerprint : str
+        Hash of name and weights.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        state: Mapping[str, torch.Tensor],
+        made_by: Mapping[str, Any],
+        *,
+        channels: int,
+        size: int,
+        weights: Path | None = None,
+        device: str = "auto",
+        runtime: str = "auto",
+    ) -> None:
+        chosen = choose_device(device)
+        whole, encoder = served_network(name, made_by, channels, size)
+        whole.load_state_dict(state)
+        self.name = name
+        self.fingerprint = fingerprint(name, {key: t.numpy() for key, t in state.items()})
+        self._state, self._made_by, self._weights = dict(state), dict(made_by), weights
+        encoder.eval().requires_grad_(False)
+        if choose_runtime(runtime, chosen) == "openvino":
+            self._run = openvino_run(encoder, channels, size)
+        else:
+            self._run = torch_run(encoder, chosen)
+        self.dim = int(self.forward(np.zeros((1, channels, size, size), np.float32)).shape[1])
+
+    def forward(self, x_BCHW: np.ndarray) -> np.ndarray:
+        """Vectors ``(n, dim)`` of prepared images ``(n, channels, size, size)``."""
+        return self._run(np.ascontiguousarray(x_BCHW, dtype=np.float32))
+
+    def describe(self) -> dict[str, Any]:
+        """Recipe, seed, images it was trained on, and what became of the training."""
+        return self._made_by
+
+    def save(self, folder: Path) -> dict[str, Any]:
+        """Write the weights, unless they lie in an encoder's folder already."""
+        if self._weights is not None:
+            return {"weights": str(self._weights.resolve())}
+        write_atomically(folder / WEIGHTS_FILE, save(self._state))
+        return {"weights": WEIGHTS_FILE}
+
+
+def load_trained(
+    folder: Path,
+    name: str,
+    made_by: Mapping[str, Any],
+    files: Mapping[str, Any],
+    *,
+    channels: int,
+    size: int,
+    weights: str | Path | None = None,
+    device: str = "auto",
+    runtime: str = "auto",
+) -> TrainedNetwork:
+    """Back from `TrainedNetwork.save`.
+
+    Raises
+    ------
+    UsageError
+        The weights are no longer where they were.
+    Mismatch
+        They are of another network, or another version's.
+    DamagedArtefact
+        The file cannot be read.
+    """
+    path = Path(weights) if weights is not None else folder / files["weights"]
+    if not path.is_file():
+        raise UsageError(
+            f"the weights of {name} are no longer at {str(path)!r}; say where with --weights FILE"
+        )
+    try:
+        state = load_file(path)
+    except (OSError, safetensors.SafetensorError) as error:
+        raise DamagedArtefact(f"{str(path)!r} cannot be read ({error}); restore it") from error
+    try:
+        return TrainedNetwork(
+            name,
+            state,
+            made_by,
+            channels=channels,
+            size=size,
+            weights=path,
+            device=device,
+            runtime=runtime,
+        )
+    except RuntimeError as error:
+        raise Mismatch(
+            f"weights {str(path)!r} do not fit {name} "
+            f"({str(error).strip().splitlines()[0][:120]}); give those of this very encoder, or "
+            "use the version of skytwin it was trained with"
+        ) from error
