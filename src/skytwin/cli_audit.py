@@ -19,6 +19,7 @@ from skytwin.cli_options import (
     SameArcsec,
     Unlike,
     Weights,
+    Where,
     numbers,
     tell,
 )
@@ -40,9 +41,7 @@ def audit(
     emphasis: Emphasis = None,
     metric: MetricName = DEFAULT_METRIC,
     combine: CombineName = DEFAULT_COMBINE,
-    where: Annotated[
-        str | None, typer.Option("--where", help="Only rows with, e.g. 'z < 0.2 and mag_r < 19'.")
-    ] = None,
+    where: Where = None,
     controls: Annotated[
         int, typer.Option("--controls", help="Random objects to compare with.")
     ] = 1000,

@@ -21,6 +21,7 @@ from skytwin.cli_options import (
     SameArcsec,
     Unlike,
     Weights,
+    Where,
     numbers,
     tell,
 )
@@ -43,9 +44,7 @@ def explain(
     emphasis: Emphasis = None,
     metric: MetricName = DEFAULT_METRIC,
     combine: CombineName = DEFAULT_COMBINE,
-    where: Annotated[
-        str | None, typer.Option("--where", help="Only rows with, e.g. 'z < 0.2 and mag_r < 19'.")
-    ] = None,
+    where: Where = None,
     top: Annotated[
         int, typer.Option("--top", help="Nearest objects whose features are compared.")
     ] = 50,

@@ -28,6 +28,7 @@ __all__ = [
     "Save",
     "Unlike",
     "Weights",
+    "Where",
     "listed",
     "numbers",
     "tell",
@@ -81,6 +82,9 @@ GroupArcsec = Annotated[
 ]
 MatchArcsec = Annotated[
     float, typer.Option("--match-arcsec", help="How far from RA,DEC its object may lie.")
+]
+Where = Annotated[
+    str | None, typer.Option("--where", help="Only rows with, e.g. 'z < 0.2 and mag_r < 19'.")
 ]
 Weights = Annotated[Path | None, typer.Option("--weights", help="Weights as .safetensors.")]
 CutoutsAt = Annotated[

@@ -24,6 +24,7 @@ from skytwin.cli_options import (
     Save,
     Unlike,
     Weights,
+    Where,
     numbers,
     tell,
 )
@@ -46,9 +47,7 @@ def search(
     metric: MetricName = DEFAULT_METRIC,
     combine: CombineName = DEFAULT_COMBINE,
     seed: BackgroundSeed = 0,
-    where: Annotated[
-        str | None, typer.Option("--where", help="Only rows with, e.g. 'z < 0.2 and mag_r < 19'.")
-    ] = None,
+    where: Where = None,
     include_self: Annotated[
         bool, typer.Option("--include-self", help="Keep the references in the list.")
     ] = False,

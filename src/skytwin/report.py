@@ -336,7 +336,7 @@ def _folder(
     return result_folder(
         out,
         kind=kind,
-        recipe={**settings, "references": [f"{r.kind}: {r.name}" for r in references]},
+        recipe={**settings, "references": [r.told for r in references]},
         summary={"objects": len(embeddings)},
         inputs={"embedding": parent.path},
         parents={"embeddings": parent},

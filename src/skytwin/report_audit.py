@@ -33,7 +33,7 @@ def save_audit(found: Audit, out: Path | None) -> str:
         "purity": found.purity,
         "stability": found.stability,
     }
-    references = [f"{r.kind}: {r.name}" for r in found.matches.references]
+    references = [r.told for r in found.matches.references]
     drawings = {"effects": lambda: figures_audit.audit_effects(found)}
     if found.stability is not None:
         drawings["stability"] = lambda: figures_audit.audit_stability(found)

@@ -166,7 +166,7 @@ def _save_folder(found: Explained, table: pa.Table, out: Path) -> None:
         kind="explanation",
         recipe={
             **matches.settings,
-            "references": [f"{r.kind}: {r.name}" for r in matches.references],
+            "references": [r.told for r in matches.references],
             "explained": [one.id for one in found.each],
             "average": max((one.average for one in found.each), default=0),
             "background": len(found.features.background),

@@ -88,9 +88,7 @@ def ranked_objects(ranking: Matches | Sequence[str], group_arcsec: float) -> Ran
         objects=objects.add_column(0, "row", pa.array(kept)),
         settings={
             **ranking.settings,
-            "references": [
-                f"{'negative ' * r.negative}{r.kind}: {r.name}" for r in ranking.references
-            ],
+            "references": [r.told for r in ranking.references],
             "entries_of_one_object": len(ranking) - len(kept),
         },
         parents={"embeddings": embeddings.as_parent()},

@@ -61,6 +61,11 @@ class Reference:
     negative: bool = False
     weight: float = 1.0
 
+    @property
+    def told(self) -> str:
+        """As a manifest tells it: ``"object: NAME"``, ``"negative image: FILE"``."""
+        return f"{'negative ' * self.negative}{self.kind}: {self.name}"
+
 
 def resolve(
     embeddings: Embeddings,

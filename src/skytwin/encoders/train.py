@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import csv
 import importlib.util
 import logging
 import os
@@ -14,22 +13,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors.torch
 import torch
 
-from skytwin.encoders.checkpoint import TrainedNetwork
-from skytwin.encoders.encoder import Encoder
 from skytwin.encoders.knn_probe import make_probe
 from skytwin.encoders.methods import make_objective
 from skytwin.encoders.objective import Objective
-from skytwin.encoders.recipe import CURVES, Recipe
+from skytwin.encoders.recipe import Recipe
 from skytwin.encoders.runtime import choose_device, keep_memory
-from skytwin.encoders.served import network_name
 from skytwin.encoders.train_batches import Schedule, training_batches, validation_batches
 from skytwin.encoders.train_loop import Diverged, Training
-from skytwin.encoders.train_watch import BEST, STATE, Watch, served_state
+from skytwin.encoders.train_result import write_encoder
+from skytwin.encoders.train_watch import STATE, Watch
 from skytwin.encoders.training_libraries import TensorBoardLogger, pl
-from skytwin.encoders.training_set import Rows, TrainingSet, choose_rows, prepare_images
+from skytwin.encoders.training_set import TrainingSet, choose_rows, prepare_images
 from skytwin.errors import UsageError
 from skytwin.images.cutouts import Cutouts
 from skytwin.images.prepare import Prepare, parse_bands
@@ -179,7 +175,7 @@ def train_encoder(
             quiet or rank > 0,
         )
         if run is not None:
-            _finish(run, cutouts, recipe, prepare, data, rows, module, failure)
+            write_encoder(run, cutouts, recipe, prepare, data, rows, module, failure)
     if failure is not None:
         raise failure
     return folder
@@ -326,84 +322,3 @@ def _calm() -> Iterator[None]:
         # Interrupted, Lightning would leave the process deaf to further interrupts.
         with contextlib.suppress(ValueError):  # not in the main thread
             signal.signal(signal.SIGINT, interrupt)
-
-
-def _finish(
-    run: Run,
-    cutouts: Cutouts,
-    recipe: Recipe,
-    prepare: Prepare,
-    data: TrainingSet,
-    rows: Rows,
-    module: Training,
-    failure: Diverged | None,
-) -> None:
-    """Weights, curves and what is to be known of them; then seal the folder."""
-    epochs = {line["epoch"]: line for line in run.journal if "epoch" in line}
-    curve = [epochs[number] for number in sorted(epochs)]
-    best = run.folder / BEST
-    kept_best = recipe.validation.keep == "best" and best.is_file() and failure is None
-    state = safetensors.torch.load_file(best) if kept_best else served_state(module.result)
-    made_by: dict[str, Any] = {
-        "recipe": recipe.to_dict(),
-        "seed": run.recipe["seed"],
-        "cutouts": cutouts.manifest.fingerprint,
-        "images": data.count,
-        "validation_images": len(data.images) - data.count,
-        "steps": int(module.memory.steps),
-        "kept": "best" if kept_best else "last",
-        "stopped": module.memory.stopped,
-    }
-    if recipe.method == "vdvae":
-        made_by["shape"] = module.result.vdvae.shape.to_dict()
-    normal = {} if recipe.method == "vdvae" else {"mean": data.mean, "std": data.std}
-    final = Prepare(**{**vars(prepare), **normal})
-    network = TrainedNetwork(
-        network_name(recipe),
-        state,
-        made_by,
-        channels=final.channels,
-        size=final.size,
-        device="cpu",
-        runtime="torch",
-    )
-    encoder = Encoder(network=network, prepare=final, pixel_scale=cutouts.pixel_scale)
-    encoder.save(run.folder)
-    run.write(CURVES, lambda path: _write_curves(path, curve))
-    conditions = rows.conditions
-    last = curve[-1] if curve else {"means": {}, "alarm": ""}
-    run.finish(
-        {
-            "encoder": encoder.name,
-            "encoder_fingerprint": encoder.fingerprint,
-            "dim": encoder.dim,
-            "parameters": sum(value.numel() for value in state.values()),
-            "bands": list(cutouts.bands),
-            "pixel_scale": cutouts.pixel_scale,
-            "image_dtype": cutouts.dtype.name,
-            "image_unit": cutouts.unit,
-            "absolute_stretch": final.stretch.absolute,
-            "images": data.count,
-            "validation_images": len(data.images) - data.count,
-            "left_out": rows.left_out,
-            "epochs": len(curve),
-            "skipped_steps": module.memory.skipped,
-            "stopped": module.memory.stopped,
-            "kept": made_by["kept"],
-            "last": last["means"],
-            "alarm": last["alarm"] or None,
-            "conditions": None
-            if conditions is None
-            else {"names": conditions.names, "mean": conditions.mean, "std": conditions.std},
-        }
-    )
-
-
-def _write_curves(path: Path, curve: list[dict[str, Any]]) -> None:
-    names = list(dict.fromkeys(name for line in curve for name in line["means"]))
-    with path.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(["epoch", "lr", "skipped", *names])
-        for line in curve:
-            values = [line["means"].get(name, "") for name in names]
-            writer.writerow([line["epoch"], line["lr"], line["skipped"], *values])

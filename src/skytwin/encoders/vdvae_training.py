@@ -80,7 +80,7 @@ class VdvaeObjective(nn.Module):
         side = "validation_" if "validation_kl_0" in means else ""
         layers = len(self.vdvae.shape.latents)
         kl_LN = np.array([[means[f"{side}kl_{layer}"]] for layer in range(layers)])
-        found = collapse(z_ND, kl_LN, self.vdvae.top_prior_sigma().cpu().numpy())
+        found = collapse(z_ND, kl_LN, prior_sigma_D=self.vdvae.top_prior_sigma().cpu().numpy())
         return {"active_units": float(found.active)}, found.text if found.alarm else ""
 
     def after_step(self, _progress: float) -> None:
