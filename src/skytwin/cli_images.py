@@ -169,6 +169,10 @@ def embed(
     root: Annotated[
         bool, typer.Option("--root", help="Square root of every feature, which evens them out.")
     ] = False,
+    any_scale: Annotated[
+        bool,
+        typer.Option("--any-scale", help="A finished encoder: take another pixel scale than its."),
+    ] = False,
     batch: Annotated[int, typer.Option("--batch", help="Images per pass.")] = 32,
     seed: Annotated[int, typer.Option("--seed", help="Of the sample that pca:N is fitted on.")] = 0,
     device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
@@ -192,6 +196,7 @@ def embed(
         stretch=stretch,
         orbit=orbit,
         root=root,
+        any_scale=any_scale,
         batch=batch,
         seed=seed,
         device=device,

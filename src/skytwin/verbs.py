@@ -12,6 +12,7 @@ import numpy as np
 from skytwin.artefact import MANIFEST, Manifest
 from skytwin.embeddings.embed import embed_cutouts, require_fits
 from skytwin.embeddings.table import ENCODER, Embeddings
+from skytwin.encoders.bundled import PREFIX, bundled_folder
 from skytwin.encoders.encoder import Encoder
 from skytwin.encoders.load import PRESETS, load_saved, open_encoder
 from skytwin.errors import UsageError, unknown
@@ -223,6 +224,7 @@ def embed(
     orbit: str | None = None,
     root: bool = False,
     preset: str | None = None,
+    any_scale: bool = False,
     batch: int = 32,
     seed: int = 0,
     device: str = "auto",
@@ -237,7 +239,8 @@ def embed(
     encoder : str or path, optional with ``preset``
         ``"timm:NAME"`` (``"hf_hub:ORG/NAME"`` from the hub), ``"pca:N"`` or
         ``"pca:N:abs"``; the folder of another embedding, whose encoder is used as it is; or that
-        of an encoder that `train` made, which takes ``orbit`` and ``root``.
+        of an encoder that `train` made, which takes ``orbit`` and ``root``; or ``"skytwin:NAME"``,
+        one of these that comes along.
     out : path
         New folder, or that of an unfinished run of this very call, which is resumed.
     weights : path, optional
@@ -258,6 +261,9 @@ def embed(
         Settings of a published method; others given here overrule them.
     root : bool
         Store the square root of every feature: evens out their variances (RootSIFT).
+    any_scale : bool
+        Let a finished encoder take images of another pixel scale than it was made for; it looks
+        at the same number of pixels.
     batch : int
         Images per pass.
     seed : int
@@ -292,8 +298,19 @@ def embed(
         )
         if value is not None
     }
-    if encoder is not None and Path(encoder).is_dir():
-        opened = _finished(Path(encoder), taken, given, preset, weights, device, runtime)
+    if encoder is not None and (str(encoder).startswith(PREFIX) or Path(encoder).is_dir()):
+        opened = _finished(
+            encoder,
+            taken,
+            given,
+            preset,
+            any_scale,
+            weights=weights,
+            device=device,
+            runtime=runtime,
+        )
+    elif any_scale:
+        raise UsageError("--any-scale is for finished encoders, which were made for one scale")
     else:
         opened = open_encoder(
             cutouts_like=taken,
@@ -307,29 +324,30 @@ def embed(
 
 
 def _finished(
-    folder: Path,
+    encoder: str | Path,
     cutouts: Cutouts,
     given: dict[str, Any],
     preset: str | None,
-    weights: str | Path | None,
-    device: str,
-    runtime: str,
+    any_scale: bool,
+    **how: Any,
 ) -> Encoder:
-    """The encoder of a folder: of another embedding as it is, a trained one with an orbit."""
-    trained = (folder / MANIFEST).is_file() and Manifest.open(folder).kind == "encoder"
+    """A finished encoder: of another embedding as it is, a trained one with an orbit."""
+    bundled = str(encoder).startswith(PREFIX)
+    folder = bundled_folder(str(encoder)) if bundled else Path(encoder)
+    trained = bundled or ((folder / MANIFEST).is_file() and Manifest.open(folder).kind == "encoder")
     free = {"orbit", "root"} if trained else set()
     if preset or given.keys() - free:
         named = sorted(given.keys() - free) or ["preset"]
         raise UsageError(
-            f"{str(folder)!r} is a finished encoder with settings of its own; leave out "
+            f"{str(encoder)!r} is a finished encoder with settings of its own; leave out "
             f"{', '.join('--' + name for name in named)}"
         )
     nested = folder if trained else folder / ENCODER
-    opened = load_saved(
-        nested if nested.is_dir() else folder, weights=weights, device=device, runtime=runtime
-    )
+    opened = load_saved(nested if nested.is_dir() else folder, **how)
+    if any_scale:
+        opened = dataclasses.replace(opened, pixel_scale=cutouts.pixel_scale)
     require_fits(opened, cutouts)
-    if (trained or nested.is_dir()) and opened.prepare.stretch.absolute:
+    if (folder / MANIFEST).is_file() and opened.prepare.stretch.absolute:
         made_from = Manifest.open(folder).summary
         want = (np.dtype(made_from["image_dtype"]), made_from["image_unit"])
         require_same_flux((cutouts.dtype, cutouts.unit), want, str(cutouts.folder))

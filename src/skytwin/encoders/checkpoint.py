@@ -11,6 +11,7 @@ import safetensors
 import torch
 from safetensors.torch import load_file, save
 
+from skytwin.encoders.bundled import PREFIX, bundled_folder, name_of
 from skytwin.encoders.encoder import fingerprint
 from skytwin.encoders.runtime import choose_device, choose_runtime, openvino_run, torch_run
 from skytwin.encoders.served import served_network
@@ -71,7 +72,7 @@ class TrainedNetwork:
     def save(self, folder: Path) -> dict[str, Any]:
         """Write the weights, unless they lie in an encoder's folder already."""
         if self._weights is not None:
-            return {"weights": str(self._weights.resolve())}
+            return {"weights": name_of(self._weights) or str(self._weights.resolve())}
         write_atomically(folder / WEIGHTS_FILE, save(self._state))
         return {"weights": WEIGHTS_FILE}
 
@@ -99,7 +100,13 @@ def load_trained(
     DamagedArtefact
         The file cannot be read.
     """
-    path = Path(weights) if weights is not None else folder / files["weights"]
+    stored: str = files["weights"]
+    if weights is not None:
+        path = Path(weights)
+    elif stored.startswith(PREFIX):
+        path = bundled_folder(stored) / WEIGHTS_FILE
+    else:
+        path = folder / stored
     if not path.is_file():
         raise UsageError(
             f"the weights of {name} are no longer at {str(path)!r}; say where with --weights FILE"
