@@ -108,6 +108,17 @@ def test_embed_takes_it_like_any_other(folder: Path, trained: Path, tmp_path: Pa
         st.embed(folder, trained, tmp_path / "other", crop=8, quiet=True)
 
 
+def test_another_pixel_scale_must_be_asked_for(trained: Path, tmp_path: Path) -> None:
+    images = [raw(blob(seed, 32), pixel_scale=2.0) for seed in range(5)]
+    wide = ingest_source(MemorySource(images), tmp_path / "wide", quiet=True)
+    with pytest.raises(Mismatch, match='2" per pixel; expected 0.5"'):
+        st.embed(wide, trained, tmp_path / "emb", quiet=True)
+    emb = st.embed(wide, trained, tmp_path / "emb", any_scale=True, quiet=True)
+    assert emb.pixel_scale == 2.0
+    with pytest.raises(UsageError, match="--any-scale is for finished encoders"):
+        st.embed(wide, "pca:2", tmp_path / "pca", any_scale=True, quiet=True)
+
+
 def test_openvino_gives_the_same_vectors(folder: Path, trained: Path, tmp_path: Path) -> None:
     pytest.importorskip("openvino")
     flux = Cutouts(folder).flux(slice(0, 9))

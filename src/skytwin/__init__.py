@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from skytwin.errors import SkytwinError
     from skytwin.images.cutouts import Cutouts
     from skytwin.images.detect import DetectSettings
+    from skytwin.images.simulate import simulate_survey
     from skytwin.verbs import embed, ingest, open  # noqa: A004
     from skytwin.verbs_train import train
 
@@ -57,6 +58,7 @@ _HOME = {
     "open": "skytwin.verbs",
     "purity": "skytwin.answers.purity",
     "search": "skytwin.answers.search",
+    "simulate_survey": "skytwin.images.simulate",
     "train": "skytwin.verbs_train",
     "trust": "skytwin.answers.trust",
     "write_table": "skytwin.answers.export",
@@ -89,6 +91,7 @@ __all__ = [
     "open",
     "purity",
     "search",
+    "simulate_survey",
     "train",
     "trust",
     "write_table",

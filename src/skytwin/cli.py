@@ -15,6 +15,7 @@ from skytwin.cli_explain import explain
 from skytwin.cli_images import embed, ingest
 from skytwin.cli_options import DisplayText
 from skytwin.cli_search import purity, search
+from skytwin.cli_simulate import simulate
 from skytwin.cli_train import train
 from skytwin.cli_twins import twins
 from skytwin.errors import SkytwinError
@@ -30,7 +31,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for verb in (ingest, train, embed, search, purity, compare, explain, audit, twins):
+for verb in (ingest, simulate, train, embed, search, purity, compare, explain, audit, twins):
     app.command()(verb)
 app.add_typer(certify_app, name="certify")
 _INTERRUPTED = 130

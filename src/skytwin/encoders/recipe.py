@@ -194,12 +194,21 @@ class LossSettings:
     ----------
     beta : float
         Weight of the KL divergence.
+    beta_top : float
+        Times this for the top latent, the representation. Below 1, what it says of an image is
+        cheaper than what later latents would, which else take over all of it.
     beta_warmup_epochs : float
         It rises from zero over so many epochs.
     """
 
     beta: float = 1.0
+    beta_top: float = 1.0
     beta_warmup_epochs: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("beta", "beta_top", "beta_warmup_epochs"):
+            if not 0 <= getattr(self, name) < float("inf"):
+                raise UsageError(f"loss.{name} {getattr(self, name):g}; expected 0 or more")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -61,6 +61,9 @@ class VdvaeObjective(nn.Module):
         if self.settings.beta_warmup_epochs > 0:
             beta *= min(1.0, progress * self.epochs / self.settings.beta_warmup_epochs)
         elbo = self.vdvae(batch.x_BCHW, batch.condition_BK, beta=beta, generator=generator)
+        # The top layer has a weight of its own; with beta_top 1 this is elbo.loss.
+        cheaper = beta * (1 - self.settings.beta_top) * elbo.kl_LB[0].sum()
+        loss = elbo.loss - cheaper / elbo.dims_B.sum().clamp_min(1)
         kl_L = elbo.kl_LB.detach().mean(dim=1)
         log = {
             "bits_per_dim": elbo.bits_per_dim,
@@ -68,7 +71,7 @@ class VdvaeObjective(nn.Module):
             "kl": kl_L.sum(),
             **{f"kl_{layer}": value for layer, value in enumerate(kl_L)},
         }
-        return Terms(loss=elbo.loss, log=log)
+        return Terms(loss=loss, log=log)
 
     def vectors(self, x_BCHW: torch.Tensor) -> torch.Tensor:
         """The representation ``(B, latent_dim)``."""

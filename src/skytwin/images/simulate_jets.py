@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +23,7 @@ _SIDES = {
     "double-double": ("relic", "relic"),
 }
 _MODES = 12
+_ALONG = np.linspace(0, 1, 97)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -33,13 +34,11 @@ class Points:
     y: np.ndarray
     flux: np.ndarray
 
-    def join(self, other: Points) -> Points:
-        """Both."""
-        return Points(
-            x=np.concatenate((self.x, other.x)),
-            y=np.concatenate((self.y, other.y)),
-            flux=np.concatenate((self.flux, other.flux)),
-        )
+    @classmethod
+    def join(cls, parts: Sequence[Points]) -> Points:
+        """All of them."""
+        x, y, flux = (np.concatenate([getattr(p, of) for p in parts]) for of in ("x", "y", "flux"))
+        return cls(x=x, y=y, flux=flux)
 
     def on_grid(self, side: int, margin: int) -> np.ndarray:
         """Each point shared among its 4 x 4 pixels by cubic interpolation, shape (side, side).
@@ -83,7 +82,7 @@ def draw_source(row: Mapping[str, Any], pixel_scale: float, rng: np.random.Gener
     parts = [Points(x=np.zeros(1), y=np.zeros(1), flux=np.array([row["core_fraction"]]))]
     for side, ridge, length, flux in zip(_SIDES[kind], ridges, lengths, fluxes, strict=True):
         parts += _fill(side, ridge * reach, length * reach, flux, rng)
-    whole = functools.reduce(Points.join, parts)
+    whole = Points.join(parts)
     return _place(Points(x=whole.x, y=whole.y, flux=whole.flux * row["flux"]), row)
 
 
@@ -105,7 +104,7 @@ def _ridges(
     kind: str, bend: float, lengths: list[float], rng: np.random.Generator
 ) -> list[np.ndarray]:
     """Ridge lines of both sides, shape (2, 97) each, starting at the core; length as given."""
-    s = np.linspace(0, 1, 97)
+    s = _ALONG
     if kind in ("wide-angle-tail", "head-tail"):
         where = rng.uniform(0.25, 0.6) if kind == "wide-angle-tail" else rng.uniform(0.05, 0.15)
         turn = bend * np.clip(s / where, 0, 1) ** 2
@@ -137,7 +136,7 @@ def _fill(
     side: str, ridge: np.ndarray, length: float, flux: float, rng: np.random.Generator
 ) -> list[Points]:
     """The points of one side; ``length`` in pixels."""
-    s, z, waves = _grid(_steps(length))
+    s, z, across, waves = _grid(_steps(length))
     if side == "lobe" or side == "relic":
         hot = rng.uniform(0.0, 0.35) if side == "lobe" else rng.uniform(0.0, 0.15)
         start = rng.uniform(0.05, 0.7) if side == "lobe" else rng.uniform(0.5, 0.75)
@@ -156,11 +155,11 @@ def _fill(
         flare = rng.uniform(0.06, 0.22) if side == "plume" else rng.uniform(0.06, 0.16)
         width = length * (0.01 + flare * s ** rng.uniform(0.8, 1.6))
     texture = np.exp(rng.normal(0, 0.25, _MODES) @ waves).reshape(len(s), len(z))
-    weight = bright[:, None] * texture * _profile(z)
+    weight = bright[:, None] * texture * across
     weight *= flux * (1 - hot) * (1 - jet) / weight.sum()
     parts = [_spread(ridge, s, z, width + 0.8, weight)]
     if jet:
-        thin = np.broadcast_to(_profile(z) / len(s), weight.shape)
+        thin = np.broadcast_to(across / len(s), weight.shape)
         parts.append(_spread(ridge, s, z, jet_width + 0.1, thin * flux * (1 - hot) * jet))
     if hot:
         at = int(96 * rng.uniform(0.90, 0.98))
@@ -193,9 +192,8 @@ def _spread(
 
 def _blob(x: float, y: float, sigma: float, flux: float, flat: float = 1.0) -> Points:
     """A Gaussian of 7 x 7 points; ``flat`` is its axis ratio."""
-    z = _quantiles(7)
-    u, v = (part.ravel() for part in np.meshgrid(z, z * flat))
-    return Points(x=x + sigma * u, y=y + sigma * v, flux=np.full(49, flux / 49))
+    u, v = _disc(7)
+    return Points(x=x + sigma * u, y=y + (sigma * flat) * v, flux=np.full(49, flux / 49))
 
 
 def _steps(length: float) -> tuple[int, int]:
@@ -206,8 +204,8 @@ def _steps(length: float) -> tuple[int, int]:
 
 
 @functools.lru_cache(maxsize=8)
-def _grid(steps: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Places along, places across (in sigmas), and smooth waves over both for the texture."""
+def _grid(steps: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Places along, places across (in sigmas), their shares, and smooth waves over both."""
     s = (np.arange(steps[0]) + 0.5) / steps[0]
     z = np.linspace(-2.2, 2.2, steps[1])
     rng = np.random.default_rng(0)
@@ -218,17 +216,13 @@ def _grid(steps: tuple[int, int]) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         )
         for _ in range(_MODES)
     ]
-    return s, z, np.stack(waves).reshape(_MODES, -1)
+    weights = np.exp(-0.5 * z**2)
+    return s, z, weights / weights.sum(), np.stack(waves).reshape(_MODES, -1)
 
 
 @functools.lru_cache(maxsize=8)
-def _quantiles(count: int) -> np.ndarray:
+def _disc(count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Places that share a round Gaussian of sigma 1 evenly."""
     z = np.asarray(ndtri((np.arange(count) + 0.5) / count))
-    scaled: np.ndarray = z / z.std()
-    return scaled
-
-
-def _profile(z: np.ndarray) -> np.ndarray:
-    weights = np.exp(-0.5 * z**2)
-    scaled: np.ndarray = weights / weights.sum()
-    return scaled
+    u, v = np.meshgrid(z / z.std(), z / z.std())
+    return u.ravel(), v.ravel()

@@ -255,8 +255,9 @@ class RadioSimulator:
             row = {name: values[slot] for name, values in truth.items()}
             rng = object_rng(self.seed, _KIND, tile * TILE + slot)
             points = draw_source(row, s.pixel_scale, rng)
-            for _ in range(int(row["neighbours"])):
-                points = points.join(_unrelated(s, rng))
+            if row["neighbours"]:
+                others = [_unrelated(s, rng) for _ in range(int(row["neighbours"]))]
+                points = Points.join([points, *others])
             spectrum = scipy.fft.rfft2(points.on_grid(side, margin))
             spectrum *= kernel
             if noise:
@@ -271,8 +272,9 @@ def as_published(images: np.ndarray, noise: float | np.ndarray) -> np.ndarray:
     """8-bit images as MiraBest's were made of FIRST's.
 
     What is fainter than 3 sigma, or outside the circle that touches the frame, is set to 0; the
-    rest is scaled so that the brightest pixel is 255, and cut to integers. Of 24 published
-    images whose FITS files were at hand, this gives every pixel's scale, limit and circle.
+    rest is scaled so that the brightest pixel is 255, and cut to integers. With astropy's
+    sigma-clipped noise of the whole map, this gives 24 published images, whose FITS files are
+    public, to the last pixel.
 
     Parameters
     ----------

@@ -1,0 +1,116 @@
+"""Where the time of a training step goes: reading, views, network; as a Markdown table.
+
+    python benchmarks/train_shares.py            # a minute or two
+    python benchmarks/train_shares.py --images 20000 --steps 20
+
+Simulated radio images of 150 pixels, prepared at 64 as `skytwin train` does, read in random order
+from the file it keeps; batches of 256, float32. Reading is that of the loop itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from skytwin.encoders.methods import make_objective
+from skytwin.encoders.objective import Batch, TwoViews
+from skytwin.encoders.optimizers import make_optimizer
+from skytwin.encoders.recipe import read_recipe
+from skytwin.encoders.runtime import keep_memory
+from skytwin.encoders.train_batches import Schedule, training_batches
+from skytwin.encoders.training_set import choose_rows, prepare_images
+from skytwin.images.cutouts import Cutouts
+from skytwin.images.prepare import Prepare
+from skytwin.images.simulate import simulate_survey
+from skytwin.images.stretch import Stretch
+
+RUNS = (
+    ("simclr", ["backbone=mobilenetv4_conv_small_050"]),
+    ("simclr", ["backbone=resnet18"]),
+    ("byol", ["backbone=mobilenetv4_conv_small_050"]),
+    ("vdvae", ["vdvae.width=32", "vdvae.encoder_blocks=1", "vdvae.decoder_blocks=1"]),
+)
+
+
+def timed(call: Callable[[], object]) -> float:
+    """Seconds of one call."""
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def row(method: str, changes: list[str], cutouts: Cutouts, folder: Path, steps: int) -> str:
+    """One line of the table."""
+    recipe = read_recipe(None, method=method, changes=[*changes, "batch=256"])
+    prepare = Prepare(
+        bands=cutouts.bands,
+        mix=(cutouts.bands,),
+        crop=96,
+        stretch=Stretch.parse("sigma:3"),
+        size=64,
+        channels=1,
+        mean=(0.0,),
+        std=(1.0,),
+        interpolation="area",
+    )
+    rows = choose_rows(cutouts, recipe.validation, seed=0)
+    place = folder / method
+    place.mkdir(exist_ok=True)
+    data = prepare_images(cutouts, rows, prepare, place, masked=method == "vdvae", quiet=True)
+    torch.manual_seed(0)
+    objective = make_objective(recipe, 1)
+    objective.normalise(data.mean, data.std)
+    optimizer = make_optimizer(objective.named_parameters(), recipe.optimizer)  # type: ignore[attr-defined]
+    schedule = Schedule(images=data.count, batch=256, epochs=1000)
+    batches = iter(training_batches(data, schedule, 0, lambda: 0, lambda: 0, 1))
+    reading, viewing, stepping = [], [], []
+
+    def step(batch: Batch, draws: torch.Generator) -> None:
+        optimizer.zero_grad()
+        objective(batch, draws, 0.5).loss.backward()
+        optimizer.step()
+
+    for number in range(steps):
+        start = time.perf_counter()
+        batch = next(batches)
+        reading.append(time.perf_counter() - start)
+        draws = torch.Generator().manual_seed(number)
+        if isinstance(objective, TwoViews):
+            viewing.append(timed(partial(objective.two_views, batch.x_BCHW, draws)))
+        stepping.append(timed(partial(step, batch, draws)))
+    read, whole = statistics.median(reading), statistics.median(stepping)
+    views = statistics.median(viewing) if viewing else 0.0
+    network = whole - views
+    total = read + whole
+    return (
+        f"| {method}, {changes[0].partition('=')[2]} | {1e3 * read:.0f} | {1e3 * views:.0f} | "
+        f"{1e3 * network:.0f} | {read / total:.1%} | {256 / total:.0f} |"
+    )
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--images", type=int, default=4000)
+    parser.add_argument("--steps", type=int, default=9)
+    given = parser.parse_args()
+    keep_memory()
+    print("| method, network | reading, ms | views, ms | network, ms | reading, share | images/s |")
+    print("|---|---|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as folder:
+        cutouts = simulate_survey(
+            "radio", given.images, Path(folder) / "sim", eight_bit=True, quiet=True
+        )
+        for method, changes in RUNS:
+            print(row(method, changes, cutouts, Path(folder), given.steps), flush=True)
+
+
+if __name__ == "__main__":
+    main()
