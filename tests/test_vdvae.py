@@ -15,6 +15,8 @@ import pytest
 import scipy.stats
 import torch
 
+from skytwin.encoders.objective import Batch
+from skytwin.encoders.recipe import read_recipe
 from skytwin.encoders.vdvae import Elbo, Vdvae, VdvaeShape
 from skytwin.encoders.vdvae_blocks import Gaussian, draw_with_kl, normal_kl
 from skytwin.encoders.vdvae_collapse import CollapseReport, active_units, collapse
@@ -23,6 +25,7 @@ from skytwin.encoders.vdvae_likelihood import (
     LogisticLikelihood,
     discretised_logistic,
 )
+from skytwin.encoders.vdvae_training import VdvaeObjective
 from skytwin.errors import Mismatch, UnknownName, UsageError
 
 SMALL: dict[str, Any] = {
@@ -484,3 +487,40 @@ def test_a_decoder_that_does_without_the_latent_is_noticed() -> None:
     assert after.alarm
     assert after.kl[0] < 0.1 * before.kl[0]
     assert len(after.kl) == 6
+
+
+@pytest.mark.parametrize("beta", [1.0, 0.5])
+def test_the_top_layer_may_weigh_less(beta: float) -> None:
+    changes = ["input.size=16", "vdvae.stages=4", "vdvae.width=8", f"loss.beta={beta}"]
+    x = torch.rand(5, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    losses, logs = [], []
+    for weight in (1.0, 0.25):
+        torch.manual_seed(1)
+        recipe = read_recipe(None, method="vdvae", changes=[*changes, f"loss.beta_top={weight}"])
+        objective = VdvaeObjective(recipe, 1)
+        with torch.no_grad():
+            for parameter in objective.parameters():  # a fresh posterior is the prior
+                parameter.add_(0.2 * torch.randn(parameter.shape))
+        draws = torch.Generator().manual_seed(2)
+        terms = objective(Batch(x_BCHW=x), draws, 0.5)
+        losses.append(float(terms.loss.detach()))
+        logs.append(terms.log)
+    assert logs[0]["kl_0"] == logs[1]["kl_0"]
+    expected = 0.75 * beta * float(logs[0]["kl_0"]) / x[0].numel()
+    assert losses[0] - losses[1] == pytest.approx(expected, rel=1e-3)
+    assert losses[0] > losses[1]
+
+
+def test_the_weight_of_the_kl_is_warmed_up() -> None:
+    changes = ["input.size=16", "vdvae.stages=4", "vdvae.width=8", "epochs=10"]
+    recipe = read_recipe(None, method="vdvae", changes=[*changes, "loss.beta_warmup_epochs=5"])
+    objective = VdvaeObjective(recipe, 1)
+    x = torch.rand(5, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    found = [
+        objective(Batch(x_BCHW=x), torch.Generator().manual_seed(2), at) for at in (0.0, 0.25, 0.5)
+    ]
+    dims = x[0].numel()
+    kl = float(found[0].log["kl"]) / dims
+    plain = float(found[0].log["reconstruction"]) / dims
+    for terms, beta in zip(found, (0.0, 0.5, 1.0), strict=True):
+        assert float(terms.loss.detach()) == pytest.approx(plain + beta * kl, rel=1e-4)
