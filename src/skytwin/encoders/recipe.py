@@ -199,14 +199,19 @@ class LossSettings:
         cheaper than what later latents would, which else take over all of it.
     beta_warmup_epochs : float
         It rises from zero over so many epochs.
+    top_first_epochs : float
+        Over so many epochs the weight of all layers but the top falls from a hundred times beta
+        to beta, so that the top latent learns first. Small maps learn faster than a vector, and
+        leave it nothing to say.
     """
 
     beta: float = 1.0
     beta_top: float = 1.0
     beta_warmup_epochs: float = 0.0
+    top_first_epochs: float = 0.0
 
     def __post_init__(self) -> None:
-        for name in ("beta", "beta_top", "beta_warmup_epochs"):
+        for name in ("beta", "beta_top", "beta_warmup_epochs", "top_first_epochs"):
             if not 0 <= getattr(self, name) < float("inf"):
                 raise UsageError(f"loss.{name} {getattr(self, name):g}; expected 0 or more")
 

@@ -9,6 +9,7 @@ import os
 import signal
 import warnings
 from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from skytwin.encoders.recipe import Recipe
 from skytwin.encoders.runtime import choose_device, keep_memory
 from skytwin.encoders.train_batches import Schedule, training_batches, validation_batches
 from skytwin.encoders.train_loop import Diverged, Training
-from skytwin.encoders.train_result import write_encoder
+from skytwin.encoders.train_result import note_epoch, write_encoder
 from skytwin.encoders.train_watch import STATE, Watch
 from skytwin.encoders.training_libraries import TensorBoardLogger, pl
 from skytwin.encoders.training_set import TrainingSet, choose_rows, prepare_images
@@ -245,7 +246,9 @@ def _fit(
         _calm(),
         Progress("train", images, done=done * recipe.batch, quiet=quiet) as bar,
     ):
-        watch = Watch(folder, data, bar, (lambda _: None) if run is None else run.record, probe)
+        watch = Watch(
+            folder, data, bar, (lambda _: None) if run is None else partial(note_epoch, run), probe
+        )
         trainer = pl.Trainer(
             accelerator="gpu" if target.type == "cuda" else "cpu",
             devices=devices,

@@ -19,7 +19,7 @@ from skytwin.images.cutouts import Cutouts
 from skytwin.images.prepare import Prepare
 from skytwin.run import Run
 
-__all__ = ["write_encoder"]
+__all__ = ["note_epoch", "write_encoder"]
 
 
 def write_encoder(
@@ -33,8 +33,7 @@ def write_encoder(
     failure: Diverged | None,
 ) -> None:
     """Weights, curves and what is to be known of them; then seal the folder."""
-    epochs = {line["epoch"]: line for line in run.journal if "epoch" in line}
-    curve = [epochs[number] for number in sorted(epochs)]
+    curve = _curve(run)
     best = run.folder / BEST
     kept_best = recipe.validation.keep == "best" and best.is_file() and failure is None
     state = safetensors.torch.load_file(best) if kept_best else served_state(module.result)
@@ -63,7 +62,7 @@ def write_encoder(
     )
     encoder = Encoder(network=network, prepare=final, pixel_scale=cutouts.pixel_scale)
     encoder.save(run.folder)
-    run.write(CURVES, lambda path: _write_curves(path, curve))
+    _write_curves(run)
     conditions = rows.conditions
     last = curve[-1] if curve else {"means": {}, "alarm": ""}
     run.finish(
@@ -93,11 +92,28 @@ def write_encoder(
     )
 
 
-def _write_curves(path: Path, curve: list[dict[str, Any]]) -> None:
+def note_epoch(run: Run, line: dict[str, Any]) -> None:
+    """Put an epoch into the journal, and bring the table of curves up to date."""
+    run.record(line)
+    _write_curves(run)
+
+
+def _curve(run: Run) -> list[dict[str, Any]]:
+    """Each epoch's line once: a killed run may have told one twice."""
+    epochs = {line["epoch"]: line for line in run.journal if "epoch" in line}
+    return [epochs[number] for number in sorted(epochs)]
+
+
+def _write_curves(run: Run) -> None:
+    curve = _curve(run)
     names = list(dict.fromkeys(name for line in curve for name in line["means"]))
-    with path.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(["epoch", "lr", "skipped", *names])
-        for line in curve:
-            values = [line["means"].get(name, "") for name in names]
-            writer.writerow([line["epoch"], line["lr"], line["skipped"], *values])
+
+    def write(path: Path) -> None:
+        with path.open("w", encoding="utf-8", newline="") as stream:
+            writer = csv.writer(stream, lineterminator="\n")
+            writer.writerow(["epoch", "lr", "skipped", *names])
+            for line in curve:
+                values = [line["means"].get(name, "") for name in names]
+                writer.writerow([line["epoch"], line["lr"], line["skipped"], *values])
+
+    run.write(CURVES, write)

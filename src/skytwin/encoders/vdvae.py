@@ -13,7 +13,9 @@ makes the network put into the top latent what the layers below can hold as well
 Initialisation, as published: biases zero; the last convolution of each block that adds its input,
 and each latent's projection, scaled by ``1 / sqrt(number of blocks)``; the priors standard normal.
 Not as published: the positions' learned biases are there at every stage, whatever its size, and
-there is no gain and bias per channel before the likelihood's 1x1 convolution, which has its own.
+start at random (from zero all places of a map that comes from one vector are alike, and the top
+latent stays at its prior); there is no gain and bias per channel before the likelihood's 1x1
+convolution, which has its own.
 
 Shapes: ``x_BCHW`` prepared images, ``s_BWhw`` a state, ``z_BZhw`` a latent, ``c_BK`` conditions,
 ``kl_LB`` a number per layer and image.
@@ -43,6 +45,9 @@ from skytwin.errors import Mismatch, UsageError
 __all__ = ["Elbo", "Vdvae", "VdvaeShape"]
 
 Choose = Callable[[int, Gaussian | None, Gaussian], torch.Tensor]
+
+
+_BIAS = 0.5  # sigma that the biases of positions start with
 
 
 class Vdvae(nn.Module):
@@ -103,7 +108,8 @@ class Vdvae(nn.Module):
         ]
         self.decoder = nn.ModuleList(decoder[::-1])
         self.bias = nn.ParameterList(
-            torch.zeros(1, width, side, side) for width, side in zip(widths, sides, strict=True)
+            _BIAS * torch.randn(1, width, side, side)
+            for width, side in zip(widths, sides, strict=True)
         )
         self.condition = nn.ModuleList(
             nn.Linear(shape.conditions, width) for width in widths if shape.conditions

@@ -14,8 +14,12 @@ from skytwin.encoders.served import VdvaeEncoder
 from skytwin.encoders.vdvae import Vdvae
 from skytwin.encoders.vdvae_collapse import collapse
 from skytwin.encoders.vdvae_shape import VdvaeShape
+from skytwin.encoders.views import generator_on
 
 __all__ = ["VdvaeObjective", "shape_of"]
+
+
+_TOP_FIRST = 100.0  # how much dearer other layers are at first
 
 
 def shape_of(recipe: Recipe, channels: int) -> VdvaeShape:
@@ -57,12 +61,13 @@ class VdvaeObjective(nn.Module):
 
     def forward(self, batch: Batch, generator: torch.Generator, progress: float) -> Terms:
         """The loss of one batch."""
-        beta = self.settings.beta
-        if self.settings.beta_warmup_epochs > 0:
-            beta *= min(1.0, progress * self.epochs / self.settings.beta_warmup_epochs)
-        elbo = self.vdvae(batch.x_BCHW, batch.condition_BK, beta=beta, generator=generator)
-        # The top layer has a weight of its own; with beta_top 1 this is elbo.loss.
-        cheaper = beta * (1 - self.settings.beta_top) * elbo.kl_LB[0].sum()
+        epoch, settings = progress * self.epochs, self.settings
+        beta = settings.beta * _ramp(epoch, settings.beta_warmup_epochs)
+        lower = beta * _TOP_FIRST ** (1 - _ramp(epoch, settings.top_first_epochs))
+        draws = generator_on(batch.x_BCHW.device, generator)
+        elbo = self.vdvae(batch.x_BCHW, batch.condition_BK, beta=lower, generator=draws)
+        # The top layer has a weight of its own; else this is elbo.loss.
+        cheaper = (lower - beta * settings.beta_top) * elbo.kl_LB[0].sum()
         loss = elbo.loss - cheaper / elbo.dims_B.sum().clamp_min(1)
         kl_L = elbo.kl_LB.detach().mean(dim=1)
         log = {
@@ -88,3 +93,8 @@ class VdvaeObjective(nn.Module):
 
     def after_step(self, _progress: float) -> None:
         """Nothing."""
+
+
+def _ramp(epoch: float, epochs: float) -> float:
+    """From 0 to 1 over so many epochs; 1 where there are none."""
+    return min(1.0, epoch / epochs) if epochs > 0 else 1.0

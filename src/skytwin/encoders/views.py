@@ -14,11 +14,23 @@ from torch.nn import functional
 
 from skytwin.encoders.recipe import ViewSettings
 
-__all__ = ["random_views"]
+__all__ = ["generator_on", "random_views"]
 
 _TRUNCATE = 3.0  # of the blur, in sigma
 _MAD_TO_SIGMA = 1.4826
 _PLAIN_NOISE = 0.02
+
+
+def generator_on(device: torch.device, generator: torch.Generator) -> torch.Generator:
+    """Random numbers for a device that follow from the next ones of a generator on the CPU.
+
+    On the CPU that generator itself. Elsewhere large arrays are drawn where they are needed; they
+    differ from those of the CPU.
+    """
+    if device.type == "cpu":
+        return generator
+    seed = int(torch.randint(1 << 62, (1,), generator=generator))
+    return torch.Generator(device).manual_seed(seed)
 
 
 def random_views(
@@ -32,7 +44,7 @@ def random_views(
         Stretched images in [0, 1], square, finite.
     settings : ViewSettings
     generator : torch.Generator
-        On the CPU: the same seed draws the same views on every device.
+        On the CPU: the same seed draws the same views on every device, but for their noise.
 
     Returns
     -------
@@ -70,7 +82,8 @@ class _Draws:
 
     def normal(self, shape: torch.Size) -> torch.Tensor:
         """Standard normal, of any shape."""
-        return torch.randn(shape, generator=self._generator).to(self._device)
+        own = generator_on(self._device, self._generator)
+        return torch.randn(shape, generator=own, device=self._device)
 
 
 def _moved(x_BCHW: torch.Tensor, settings: ViewSettings, draw: _Draws) -> torch.Tensor:
