@@ -16,7 +16,10 @@ if TYPE_CHECKING:
     from skytwin.answers.compare import Comparison, compare
     from skytwin.answers.explain import Explanation, explain
     from skytwin.answers.export import write_table
+    from skytwin.answers.importance import Importance, importance
     from skytwin.answers.leaks import Twins, find_twins
+    from skytwin.answers.maps import Map, make_map
+    from skytwin.answers.maps_place import open_map, place
     from skytwin.answers.purity import PurityCurve, purity
     from skytwin.answers.query import Reference
     from skytwin.answers.search import Matches, search
@@ -40,6 +43,8 @@ _HOME = {
     "Embeddings": "skytwin.embeddings.table",
     "Encoder": "skytwin.encoders.encoder",
     "Explanation": "skytwin.answers.explain",
+    "Importance": "skytwin.answers.importance",
+    "Map": "skytwin.answers.maps",
     "Matches": "skytwin.answers.search",
     "PurityCurve": "skytwin.answers.purity",
     "Recipe": "skytwin.encoders.recipe",
@@ -54,8 +59,12 @@ _HOME = {
     "explain": "skytwin.answers.explain",
     "figures": "skytwin.answers.figures",
     "find_twins": "skytwin.answers.leaks",
+    "importance": "skytwin.answers.importance",
     "ingest": "skytwin.verbs",
+    "make_map": "skytwin.answers.maps",
     "open": "skytwin.verbs",
+    "open_map": "skytwin.answers.maps_place",
+    "place": "skytwin.answers.maps_place",
     "purity": "skytwin.answers.purity",
     "search": "skytwin.answers.search",
     "simulate_survey": "skytwin.images.simulate",
@@ -73,6 +82,8 @@ __all__ = [
     "Embeddings",
     "Encoder",
     "Explanation",
+    "Importance",
+    "Map",
     "Matches",
     "PurityCurve",
     "Recipe",
@@ -87,8 +98,12 @@ __all__ = [
     "explain",
     "figures",
     "find_twins",
+    "importance",
     "ingest",
+    "make_map",
     "open",
+    "open_map",
+    "place",
     "purity",
     "search",
     "simulate_survey",

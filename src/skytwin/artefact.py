@@ -48,7 +48,7 @@ class Manifest:
     Attributes
     ----------
     kind : str
-        ``"cutouts"``, ``"embeddings"``, ``"matches"``, ``"purity"``.
+        ``"cutouts"``, ``"encoder"``, ``"embeddings"``, ``"matches"``, ``"purity"``, ``"map"``, ...
     recipe : dict
         Every setting that shaped the content, seeds included.
     summary : dict

@@ -13,6 +13,8 @@ from skytwin.cli_certify import app as certify_app
 from skytwin.cli_compare import compare
 from skytwin.cli_explain import explain
 from skytwin.cli_images import embed, ingest
+from skytwin.cli_importance import importance
+from skytwin.cli_map import map_
 from skytwin.cli_options import DisplayText
 from skytwin.cli_search import purity, search
 from skytwin.cli_simulate import simulate
@@ -31,8 +33,21 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-for verb in (ingest, simulate, train, embed, search, purity, compare, explain, audit, twins):
+for verb in (
+    ingest,
+    simulate,
+    train,
+    embed,
+    search,
+    purity,
+    compare,
+    explain,
+    audit,
+    twins,
+    importance,
+):
     app.command()(verb)
+app.command("map")(map_)
 app.add_typer(certify_app, name="certify")
 _INTERRUPTED = 130
 

@@ -16,6 +16,8 @@ from skytwin.answers.figures_curves import (
 )
 from skytwin.answers.figures_explain import exciting_objects, explanations
 from skytwin.answers.figures_field import field_map
+from skytwin.answers.figures_importance import importances
+from skytwin.answers.figures_map import image_map, map_density, map_placed, map_scatter
 from skytwin.answers.figures_mosaic import mosaic
 from skytwin.answers.figures_style import save
 from skytwin.answers.figures_trust import (
@@ -36,6 +38,11 @@ __all__ = [
     "exciting_objects",
     "explanations",
     "field_map",
+    "image_map",
+    "importances",
+    "map_density",
+    "map_placed",
+    "map_scatter",
     "mosaic",
     "null_distribution",
     "purity_curve",

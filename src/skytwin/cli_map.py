@@ -1,0 +1,81 @@
+"""``skytwin map``: objects on a plane, and more objects on the same plane."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from skytwin.cli_options import CutoutsAt, DisplayText, Emb, Quiet, Result, Save, Where, tell
+from skytwin.embeddings.metric import DEFAULT_METRIC
+from skytwin.errors import UsageError
+
+__all__ = ["map_"]
+
+
+def map_(
+    embedding: Emb,
+    method: Annotated[
+        str, typer.Option("--method", help="tsne, umap or pca: how to lay them out.")
+    ] = "tsne",
+    color: Annotated[
+        list[str] | None,
+        typer.Option("--color", help="Colour by a catalogue column, or density. Repeatable."),
+    ] = None,
+    thumbnails: Annotated[
+        int, typer.Option("--thumbnails", help="A map made of images, so many across; 0: none.")
+    ] = 0,
+    onto: Annotated[
+        Path | None,
+        typer.Option("--onto", help="Place these objects on a map that is there (its folder)."),
+    ] = None,
+    metric: Annotated[
+        str, typer.Option("--metric", help="standardized, cosine or euclidean.")
+    ] = DEFAULT_METRIC,
+    perplexity: Annotated[
+        float, typer.Option("--perplexity", help="t-SNE: about how many neighbours to hold on to.")
+    ] = 30.0,
+    neighbours: Annotated[int, typer.Option("--neighbours", help="UMAP: the same.")] = 15,
+    pca: Annotated[int, typer.Option("--pca", help="Principal components kept first.")] = 50,
+    where: Where = None,
+    seed: Annotated[int, typer.Option("--seed", help="The same seed gives the same map.")] = 0,
+    threads: Annotated[int, typer.Option("--threads", help="Processor threads for t-SNE.")] = 1,
+    out: Result = None,
+    save: Save = None,
+    display: DisplayText = None,
+    cutouts: CutoutsAt = None,
+    quiet: Quiet = False,
+) -> None:
+    """Draw a 2-D map of the vectors, and say how far it can be trusted."""
+    from skytwin import report_map
+    from skytwin.answers.maps import make_map
+    from skytwin.answers.maps_place import place
+    from skytwin.embeddings.table import Embeddings
+
+    opened = Embeddings.open(embedding)
+    look = report_map.Look(
+        color=color or (), thumbnails=thumbnails, cutouts=cutouts, display=display
+    )
+    if onto is not None and (color or thumbnails or where):
+        raise UsageError("--color, --thumbnails and --where do not go with --onto; leave them out")
+    images = report_map.check(opened, look, out, save or [])
+    if onto is not None:
+        placed = place(onto, opened, quiet=quiet)
+        typer.echo(placed.summary)
+        tell(report_map.save_placement(placed, out, save or []))
+        return
+    found = make_map(
+        opened,
+        method,
+        metric=metric,
+        perplexity=perplexity,
+        neighbours=neighbours,
+        pca=pca,
+        where=where,
+        seed=seed,
+        threads=threads,
+        quiet=quiet,
+    )
+    typer.echo(found.summary)
+    tell(report_map.save_map(found, opened, look, images, out, save or []))
