@@ -259,7 +259,7 @@ def test_bad_input(tsne: Map, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(Mismatch, match="made by another encoder or with other settings"):
         place(tsne, emb)
     monkeypatch.setitem(sys.modules, "umap", None)
-    with pytest.raises(UsageError, match=r"install skytwin\[map\] or choose --method pca"):
+    with pytest.raises(UsageError, match=r"install skytwin\[umap\] or choose --method pca"):
         make_map(survey(), "umap")
 
 
