@@ -1,5 +1,6 @@
-# make demo | test | lint | docs | bench | check  -- each sets up what it needs in .venv
+# make demo | test | test-all | lint | docs | bench | check  -- each sets up what it needs in .venv
 PYTHON ?= python3
+JOBS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
@@ -8,17 +9,22 @@ DEMO_READY := $(VENV)/.ready-demo
 FULL_READY := $(VENV)/.ready-full
 INPUTS := pyproject.toml constraints.txt
 
-.PHONY: demo test test-all lint docs bench check clean
+.PHONY: demo test test-slow test-all lint docs bench check clean
 
 demo: $(DEMO_READY)
 	rm -rf demo
 	$(BIN)/python examples/hubble.py demo
 
-test: $(FULL_READY)
-	$(BIN)/python -m pytest -m "not slow and not real"
+# Several processes of one thread each; the tests of a file share what they set up.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
-test-all: $(FULL_READY)
-	$(BIN)/python -m pytest
+test: $(FULL_READY)
+	$(PYTEST) -m "not slow and not real"
+
+test-slow: $(FULL_READY)
+	$(PYTEST) -m "slow or real"
+
+test-all: test test-slow
 
 lint: $(FULL_READY)
 	$(BIN)/ruff check .

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from skytwin.answers.leaks import Twins, find_twins
     from skytwin.answers.maps import Map, make_map
     from skytwin.answers.maps_place import open_map, place
+    from skytwin.answers.probe import Probe, probe
+    from skytwin.answers.probe_fit import KeptProbe, Predictions, open_probes, predict
     from skytwin.answers.purity import PurityCurve, purity
     from skytwin.answers.query import Reference
     from skytwin.answers.search import Matches, search
@@ -45,7 +47,10 @@ _HOME = {
     "Explanation": "skytwin.answers.explain",
     "Importance": "skytwin.answers.importance",
     "Map": "skytwin.answers.maps",
+    "KeptProbe": "skytwin.answers.probe_fit",
     "Matches": "skytwin.answers.search",
+    "Predictions": "skytwin.answers.probe_fit",
+    "Probe": "skytwin.answers.probe",
     "PurityCurve": "skytwin.answers.purity",
     "Recipe": "skytwin.encoders.recipe",
     "Reference": "skytwin.answers.query",
@@ -64,7 +69,10 @@ _HOME = {
     "make_map": "skytwin.answers.maps",
     "open": "skytwin.verbs",
     "open_map": "skytwin.answers.maps_place",
+    "open_probes": "skytwin.answers.probe_fit",
     "place": "skytwin.answers.maps_place",
+    "predict": "skytwin.answers.probe_fit",
+    "probe": "skytwin.answers.probe",
     "purity": "skytwin.answers.purity",
     "search": "skytwin.answers.search",
     "simulate_survey": "skytwin.images.simulate",
@@ -83,8 +91,11 @@ __all__ = [
     "Encoder",
     "Explanation",
     "Importance",
+    "KeptProbe",
     "Map",
     "Matches",
+    "Predictions",
+    "Probe",
     "PurityCurve",
     "Recipe",
     "Reference",
@@ -103,7 +114,10 @@ __all__ = [
     "make_map",
     "open",
     "open_map",
+    "open_probes",
     "place",
+    "predict",
+    "probe",
     "purity",
     "search",
     "simulate_survey",

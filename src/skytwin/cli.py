@@ -16,6 +16,7 @@ from skytwin.cli_images import embed, ingest
 from skytwin.cli_importance import importance
 from skytwin.cli_map import map_
 from skytwin.cli_options import DisplayText
+from skytwin.cli_probe import predict, probe
 from skytwin.cli_search import purity, search
 from skytwin.cli_simulate import simulate
 from skytwin.cli_train import train
@@ -45,6 +46,8 @@ for verb in (
     audit,
     twins,
     importance,
+    probe,
+    predict,
 ):
     app.command()(verb)
 app.command("map")(map_)

@@ -19,6 +19,13 @@ from skytwin.answers.figures_field import field_map
 from skytwin.answers.figures_importance import importances
 from skytwin.answers.figures_map import image_map, map_density, map_placed, map_scatter
 from skytwin.answers.figures_mosaic import mosaic
+from skytwin.answers.figures_probe import (
+    probe_confusion,
+    probe_labels,
+    probe_reliability,
+    probe_roc,
+    probe_scores,
+)
 from skytwin.answers.figures_style import save
 from skytwin.answers.figures_trust import (
     distance_drift,
@@ -45,6 +52,11 @@ __all__ = [
     "map_scatter",
     "mosaic",
     "null_distribution",
+    "probe_confusion",
+    "probe_labels",
+    "probe_reliability",
+    "probe_roc",
+    "probe_scores",
     "purity_curve",
     "reliability_diagram",
     "save",

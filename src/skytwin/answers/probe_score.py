@@ -1,0 +1,222 @@
+"""Scores of classifiers on sets of vectors, and what tells two of them apart."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+
+from skytwin.answers.calibrate_fit import Reliability
+from skytwin.answers.probe_data import Labelled, Source
+from skytwin.answers.probe_metrics import (
+    Estimate,
+    Outputs,
+    Resamples,
+    calibration_error,
+    confusion,
+    cross_validated,
+    estimates,
+    holm,
+    mcnemar,
+    reliability_of,
+    replicates,
+)
+from skytwin.answers.probe_run import draw_labels, few_labels, fit_all, folded, scores_of
+from skytwin.progress import Progress
+
+__all__ = ["CURVES", "METRICS", "Score", "Work", "compared", "every_label"]
+
+METRICS = ("accuracy", "auc", "balanced", "specificity", "recall", "brier")
+_ENDS = ("", "_lower", "_upper")
+CURVES = pa.schema(
+    [("embedding", pa.string()), ("classifier", pa.string())]
+    + [("labels", pa.int64()), ("draws", pa.int64())]
+    + [(name + end, pa.float64()) for name in ("accuracy", "auc") for end in _ENDS]
+)
+_COMPARED = pa.schema(
+    [("classifier", pa.string()), ("one", pa.string()), ("other", pa.string())]
+    + [(f"{n}_difference{e}", pa.float64()) for n in ("accuracy", "auc") for e in _ENDS]
+    + [("only_one_right", pa.int64()), ("only_other_right", pa.int64())]
+    + [("p", pa.float64()), ("p_holm", pa.float64())]
+)
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Score:
+    """One classifier on one set of vectors.
+
+    Attributes
+    ----------
+    embedding, classifier : str
+    dim : int
+    baseline : bool
+    metrics : dict of str to Estimate
+        On the test rows: ``accuracy``, ``auc``, ``balanced``, with two classes ``specificity``
+        and ``recall``, with probabilities ``brier``; intervals over resampled objects.
+    calibration_error : float or None
+        Expected calibration error over ten bins; None without probabilities.
+    reliability : Reliability or None
+    confusion : ndarray, shape (K, K), int64
+        Classes in rows, what they were taken for in columns.
+    outputs : Outputs
+        What it says of the test rows.
+    cv_accuracy, cv_auc : Estimate or None
+        Over folds of the training rows.
+    """
+
+    embedding: str
+    classifier: str
+    dim: int
+    baseline: bool
+    metrics: dict[str, Estimate]
+    calibration_error: float | None
+    reliability: Reliability | None
+    confusion: np.ndarray
+    outputs: Outputs
+    cv_accuracy: Estimate | None
+    cv_auc: Estimate | None
+
+    def __repr__(self) -> str:
+        accuracy, auc = self.metrics["accuracy"], self.metrics["auc"]
+        return f"Score({self.embedding}, {self.classifier}: accuracy {accuracy}, AUC {auc})"
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Work:
+    """What every fit of one probe shares."""
+
+    labelled: Labelled
+    classifiers: Sequence[str]
+    again: Resamples
+    seed: int
+    jobs: int
+    level: float
+    bar: Progress
+
+    @property
+    def test(self) -> np.ndarray:
+        """Test rows."""
+        return np.flatnonzero(self.labelled.test)
+
+    @property
+    def truth(self) -> np.ndarray:
+        """Their classes."""
+        return np.asarray(self.labelled.truth[self.test])
+
+    def _outputs(self, source: Source, train: np.ndarray, test: np.ndarray) -> dict[str, Outputs]:
+        found = {}
+        for name, reading in fit_all(
+            source, self.labelled, train, test, self.classifiers, seed=self.seed, jobs=self.jobs
+        ):
+            found[name] = reading
+            self.bar.advance(1, f"{source.name}, {name}")
+        return found
+
+    def scores(
+        self, source: Source, folds: int, repeats: int
+    ) -> tuple[list[Score], dict[str, dict[str, np.ndarray]]]:
+        """Every classifier on one set of vectors, and its metrics in every resample."""
+        within = {name: np.empty((2, folds * repeats)) for name in self.classifiers}
+        for number, train, out in folded(self.labelled, folds, repeats if folds else 0, self.seed):
+            for name, outputs in self._outputs(source, train, out).items():
+                within[name][:, number] = scores_of(outputs, self.labelled.truth[out])
+        found = self._outputs(source, np.flatnonzero(~self.labelled.test), self.test)
+        drawn = {name: replicates(each, self.truth, self.again) for name, each in found.items()}
+        return [
+            self._score(source, name, outputs, drawn[name], within[name], folds)
+            for name, outputs in found.items()
+        ], drawn
+
+    def _score(
+        self,
+        source: Source,
+        name: str,
+        outputs: Outputs,
+        drawn: dict[str, np.ndarray],
+        within: np.ndarray,
+        folds: int,
+    ) -> Score:
+        bins = reliability_of(outputs, self.truth, self.level)
+        cv = [cross_validated(each, folds, self.level) for each in within] if folds else [None] * 2
+        return Score(
+            embedding=source.name,
+            classifier=name,
+            dim=source.dim,
+            baseline=source.baseline,
+            metrics=estimates(outputs, self.truth, self.again.group, drawn, self.level),
+            calibration_error=None if bins is None else calibration_error(bins),
+            reliability=bins,
+            confusion=confusion(self.truth, outputs.predicted, len(self.labelled.classes)),
+            outputs=outputs,
+            cv_accuracy=cv[0],
+            cv_auc=cv[1],
+        )
+
+    def curve(self, source: Source, budgets: Sequence[int], draws: int) -> list[dict[str, Any]]:
+        """Rows of `CURVES` from few labels."""
+        rows = []
+        for budget in budgets:
+            each: dict[str, list[Outputs]] = {name: [] for name in self.classifiers}
+            for draw in range(draws):
+                train = draw_labels(self.labelled, budget, self.seed + draw)
+                for name, outputs in self._outputs(source, train, self.test).items():
+                    each[name].append(outputs)
+            for name, several in each.items():
+                row: dict[str, Any] = {"embedding": source.name, "classifier": name}
+                row |= {"labels": budget, "draws": draws}
+                found = few_labels(several, self.truth, self.again, self.level)
+                for metric, ends in found.items():
+                    row |= {metric + end: value for end, value in zip(_ENDS, ends, strict=True)}
+                rows.append(row)
+        return rows
+
+
+def every_label(score: Score, labels: int) -> dict[str, Any]:
+    """The row of `CURVES` that takes all labels."""
+    row: dict[str, Any] = {"embedding": score.embedding, "classifier": score.classifier}
+    row |= {"labels": labels, "draws": 1}
+    for name in ("accuracy", "auc"):
+        cell = score.metrics[name]
+        row |= {name: cell.value, f"{name}_lower": cell.lower, f"{name}_upper": cell.upper}
+    return row
+
+
+def compared(
+    scores: Sequence[Score],
+    drawn: dict[tuple[str, str], dict[str, np.ndarray]],
+    truth: np.ndarray,
+    level: float,
+) -> pa.Table:
+    """Sets of vectors against each other, each classifier by itself, baselines only as the other.
+
+    Parameters
+    ----------
+    scores : sequence of Score
+    drawn : dict of (embedding, classifier) to dict of str to ndarray
+        Metrics in every resample, the same resamples for all.
+    truth : ndarray, shape (n,), int
+    level : float
+    """
+    tail = (1 - level) / 2
+    rows: list[dict[str, Any]] = []
+    for one, other in itertools.combinations(scores, 2):
+        if one.classifier != other.classifier or one.baseline:
+            continue
+        row: dict[str, Any] = {"classifier": one.classifier}
+        row |= {"one": one.embedding, "other": other.embedding}
+        for name in ("accuracy", "auc"):
+            value = one.metrics[name].value - other.metrics[name].value
+            both = [drawn[each.embedding, each.classifier][name] for each in (one, other)]
+            lower, upper = np.nanquantile(both[0] - both[1], [tail, 1 - tail])
+            key = f"{name}_difference"
+            row |= {key: value, f"{key}_lower": float(lower), f"{key}_upper": float(upper)}
+        right = [each.outputs.predicted == truth for each in (one, other)]
+        row["only_one_right"], row["only_other_right"], row["p"] = mcnemar(right[0], right[1])
+        rows.append(row)
+    for row, adjusted in zip(rows, holm([row["p"] for row in rows]), strict=True):
+        row["p_holm"] = adjusted
+    return pa.Table.from_pylist(rows, schema=_COMPARED)

@@ -1,0 +1,154 @@
+"""``skytwin probe`` and ``skytwin predict``: how well a label is read from vectors, and its use."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from skytwin.cli_options import (
+    CutoutsAt,
+    Emb,
+    GroupArcsec,
+    Quiet,
+    Result,
+    Save,
+    Where,
+    listed,
+    numbers,
+    tell,
+)
+from skytwin.errors import UsageError, unknown
+
+__all__ = ["predict", "probe"]
+
+
+def probe(
+    embeddings: Annotated[
+        list[Path], typer.Argument(help="Folders that `skytwin embed` wrote, of the same objects.")
+    ],
+    label: Annotated[str, typer.Option("--label", help="Column of classes.")],
+    split: Annotated[
+        str | None,
+        typer.Option("--split", help="Column of train and test [a fifth at random tests]."),
+    ] = None,
+    positive_class: Annotated[
+        str | None,
+        typer.Option("--positive-class", help="Of two classes the positive one [last by name]."),
+    ] = None,
+    where: Where = None,
+    classifiers: Annotated[
+        str | None,
+        typer.Option(
+            "--classifiers",
+            help="Some of knn,rf,svc,lr,gb,ext,svc-scale,lda,linear [all; no gb beyond 1024 "
+            "numbers].",
+        ),
+    ] = None,
+    folds: Annotated[
+        int, typer.Option("--folds", help="Of the cross-validation on training rows; 0: none.")
+    ] = 10,
+    repeats: Annotated[int, typer.Option("--repeats", help="Of the cross-validation.")] = 3,
+    budget: Annotated[
+        str, typer.Option("--budget", help="Numbers of labels to learn from; none: no curve.")
+    ] = "10,30,100,300,1000,3000,10000",
+    draws: Annotated[int, typer.Option("--draws", help="Of each number of labels.")] = 5,
+    bootstrap: Annotated[
+        int, typer.Option("--bootstrap", help="Resamples of the test objects.")
+    ] = 1000,
+    group_arcsec: GroupArcsec = 2.0,
+    baselines: Annotated[
+        bool, typer.Option("--baselines/--no-baselines", help="Pixels and their PCA beside.")
+    ] = True,
+    crop: Annotated[
+        int | None,
+        typer.Option("--crop", help="Central pixels of the baselines [as the first embedding]."),
+    ] = None,
+    cutouts: CutoutsAt = None,
+    keep: Annotated[
+        str | None,
+        typer.Option("--keep", help="Keep this probe in --out for predict: lr, lda or linear."),
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Of splits, folds, draws, forests.")] = 0,
+    jobs: Annotated[int, typer.Option("--jobs", help="Threads of the forests.")] = 1,
+    out: Result = None,
+    save: Save = None,
+    quiet: Quiet = False,
+) -> None:
+    """Read a label from frozen vectors with simple classifiers, pixels beside."""
+    from skytwin import report_probe
+    from skytwin.answers.probe import choose_classifiers
+    from skytwin.answers.probe import probe as run
+    from skytwin.answers.probe_fit import require_keepable
+    from skytwin.embeddings.table import Embeddings
+    from skytwin.images.cutouts import Cutouts
+    from skytwin.report_files import check_targets
+
+    check_targets(out, save or [])
+    opened = [Embeddings.open(folder) for folder in embeddings]
+    chosen, _ = choose_classifiers(listed(classifiers), max(each.dim for each in opened))
+    if keep is not None:
+        require_keepable(keep)
+        if out is None:
+            raise UsageError(f"--keep {keep} needs a folder to keep it in; give --out FOLDER")
+        if keep not in chosen:
+            raise unknown("classifier to keep", keep, chosen, "name it in --classifiers, too")
+    found = run(
+        opened,
+        label,
+        split=split,
+        positive=positive_class,
+        where=where,
+        classifiers=listed(classifiers),
+        folds=folds,
+        repeats=repeats,
+        group_arcsec=group_arcsec,
+        bootstrap=bootstrap,
+        budget=[] if budget.strip() == "none" else _counts(budget),
+        draws=draws,
+        baselines=baselines,
+        crop=crop,
+        cutouts=Cutouts(cutouts) if cutouts is not None else None,
+        seed=seed,
+        jobs=jobs,
+        quiet=quiet,
+    )
+    kept = [found.fit_final(keep, name) for name in found.embeddings] if keep is not None else []
+    typer.echo(report_probe.describe(found))
+    tell(report_probe.save_probe(found, out, save or [], kept))
+
+
+def predict(
+    embedding: Emb,
+    probe: Annotated[
+        Path, typer.Option("--probe", help="Folder that `skytwin probe --keep` wrote.")
+    ],
+    seed: Annotated[int, typer.Option("--seed", help="Of the drift's resamples.")] = 0,
+    out: Result = None,
+    save: Annotated[
+        list[Path] | None,
+        typer.Option("--save", help="One more file: .vot .fits .parquet .csv .ecsv. Repeatable."),
+    ] = None,
+) -> None:
+    """Give every object the class that a kept probe sees, with its probability."""
+    from skytwin.answers.export import FORMATS
+    from skytwin.answers.probe_fit import predict as run
+    from skytwin.embeddings.table import Embeddings
+    from skytwin.files import require_new
+    from skytwin.report_files import check_targets
+    from skytwin.report_probe import save_predictions
+
+    check_targets(out, [])
+    for path in save or []:
+        require_new(path, FORMATS)
+    found = run(Embeddings.open(embedding), probe, seed=seed)
+    typer.echo(found.summary)
+    tell(save_predictions(found, out, save or [], probe))
+
+
+def _counts(text: str) -> list[int]:
+    found = numbers(text, "--budget") or []
+    if any(number != int(number) for number in found):
+        raise UsageError(f"--budget {text}; expected whole numbers such as 10,100,1000")
+    return [int(number) for number in found]
