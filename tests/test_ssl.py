@@ -121,7 +121,7 @@ def test_byol_s_target_follows_ever_more_slowly() -> None:
         method.after_step(progress)
         after = list(method.target[0].parameters())
         ahead = list(method.backbone.parameters())
-        return float(((after[0] - before[0]) / (ahead[0] - before[0])).mean())
+        return float(((after[0] - before[0]) / (ahead[0] - before[0])).mean().detach())
 
     assert moved(0.0) == pytest.approx(0.1, rel=1e-3)
     assert moved(0.5) == pytest.approx(0.05, rel=1e-2)
@@ -200,7 +200,7 @@ def test_the_rate_rises_and_falls() -> None:
     rates = [warmup_cosine(step, 100, 10, cosine=True) for step in range(100)]
     np.testing.assert_allclose(rates[:10], np.arange(1, 11) / 10)
     assert rates[-1] == pytest.approx(0, abs=1e-3)
-    assert all(a >= b for a, b in itertools.pairwise(rates))
+    assert all(a >= b for a, b in itertools.pairwise(rates[10:]))
     assert rates[55] == pytest.approx(0.5, abs=0.02)
     assert [warmup_cosine(s, 9, 2, cosine=False) for s in (0, 1, 2, 8)] == [0.5, 1, 1, 1]
     assert warmup_cosine(0, 1, 5, cosine=True) >= 0

@@ -137,7 +137,8 @@ class LogisticLikelihood(nn.Module):
         """The components' locations, each held within [0, 1], averaged: ``(B, C, H, W)``."""
         logits_BMHW, location_BMCHW, _ = self._mixture(s_BWHW)
         weight_BMHW = logits_BMHW.softmax(1)
-        return (weight_BMHW[:, :, None] * location_BMCHW.clamp(0, 1)).sum(1)
+        # Weights that add up to one may round to more.
+        return (weight_BMHW[:, :, None] * location_BMCHW.clamp(0, 1)).sum(1).clamp(max=1)
 
     def forward(
         self, s_BWHW: torch.Tensor, x_BCHW: torch.Tensor, mask_BCHW: torch.Tensor
