@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from skytwin.images import groups as module
 from skytwin.errors import DataError, Mismatch, UsageError
+from skytwin.images import groups as module
 from skytwin.images.groups import (
     first_rows,
     grouped_folds,
