@@ -55,7 +55,9 @@ def done(*words: object) -> str:
 
 def process(*words: object, before: str = "") -> Outcome:
     """Run a command as a process of its own, some Python put before it."""
-    code = f"{before}\nfrom skytwin.cli import main\nmain()"
+    # The workers of a test runner are deaf to interrupts, and so would be what they start.
+    hear = "import signal\nsignal.signal(signal.SIGINT, signal.default_int_handler)"
+    code = f"{hear}\n{before}\nfrom skytwin.cli import main\nmain()"
     ended = subprocess.run(
         [sys.executable, "-W", "error", "-c", code, *map(str, words)],
         capture_output=True,
