@@ -27,9 +27,8 @@ from skytwin.encoders.runtime import keep_memory
 from skytwin.encoders.train_batches import Schedule, training_batches
 from skytwin.encoders.training_set import choose_rows, prepare_images
 from skytwin.images.cutouts import Cutouts
-from skytwin.images.prepare import Prepare
+from skytwin.images.prepare import unnormalised
 from skytwin.images.simulate import simulate_survey
-from skytwin.images.stretch import Stretch
 
 RUNS = (
     ("simclr", ["backbone=mobilenetv4_conv_small_050"]),
@@ -49,17 +48,7 @@ def timed(call: Callable[[], object]) -> float:
 def row(method: str, changes: list[str], cutouts: Cutouts, folder: Path, steps: int) -> str:
     """One line of the table."""
     recipe = read_recipe(None, method=method, changes=[*changes, "batch=256"])
-    prepare = Prepare(
-        bands=cutouts.bands,
-        mix=(cutouts.bands,),
-        crop=96,
-        stretch=Stretch.parse("sigma:3"),
-        size=64,
-        channels=1,
-        mean=(0.0,),
-        std=(1.0,),
-        interpolation="area",
-    )
+    prepare = unnormalised(cutouts, crop=96, size=64, stretch="sigma:3")
     rows = choose_rows(cutouts, recipe.validation, seed=0)
     place = folder / method
     place.mkdir(exist_ok=True)

@@ -18,7 +18,8 @@ Every message says what was wrong, what was found, what was expected and what to
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import TypeVar
 
 __all__ = [
     "BadImage",
@@ -30,8 +31,12 @@ __all__ = [
     "UnknownName",
     "Unreachable",
     "UsageError",
+    "one_of",
     "unknown",
 ]
+
+
+T = TypeVar("T")
 
 
 class SkytwinError(Exception):
@@ -96,3 +101,11 @@ def unknown(what: str, got: object, known: Iterable[object], remedy: str = "") -
     lead = "did you mean" if close else "known"
     hint = f"; {lead}: {', '.join(shown)}{more}" if shown else "; there are none"
     return UnknownName(f"unknown {what} {str(got)!r}{hint}{'; ' + remedy if remedy else ''}")
+
+
+def one_of(what: str, got: object, known: Sequence[T]) -> T:
+    """The known name that was given, of its own type; else `unknown` is raised."""
+    for name in known:
+        if name == got:
+            return name
+    raise unknown(what, got, known)

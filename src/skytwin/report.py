@@ -21,7 +21,7 @@ from skytwin.embeddings.table import Embeddings
 from skytwin.errors import UsageError, unknown
 from skytwin.files import require_new, write_atomically
 from skytwin.images.cutouts import REJECTED, Cutouts
-from skytwin.report_files import PICTURES, draw_pictures, save_picture, written
+from skytwin.report_files import draw_pictures, save_each, written
 from skytwin.run import result_folder
 
 __all__ = [
@@ -260,11 +260,7 @@ def save_matches(trusted: Trust, out: Path | None, save: list[Path], look: Look)
     """Write a result folder and single files for some matches; say what was written."""
     matches, table = trusted.matches, trusted.table
     meta = matches.describe()
-    for path in save:
-        if path.suffix.lower() in PICTURES:
-            save_picture(_mosaic(matches, look), path, meta)
-        else:
-            write_table(table, path, meta)
+    save_each(save, lambda: _mosaic(matches, look), table, meta)
     if out is None:
         return written(save)
     blind = _no_mosaic(matches.embeddings, look)
@@ -287,11 +283,9 @@ def save_purity(found: PurityFindings, out: Path | None, save: list[Path]) -> st
 
     curve = found.curve
     meta = curve.describe()
-    for path in save:
-        if path.suffix.lower() in PICTURES:
-            save_picture(figures.purity_curve(curve, threshold=found.threshold), path, meta)
-        else:
-            write_table(curve.table, path, meta)
+    save_each(
+        save, lambda: figures.purity_curve(curve, threshold=found.threshold), curve.table, meta
+    )
     if out is None:
         return written(save)
     settings = {**curve.settings, "positive": list(curve.positive)}

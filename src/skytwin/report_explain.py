@@ -19,7 +19,7 @@ from skytwin.answers.search import Matches
 from skytwin.errors import UsageError
 from skytwin.images.cutouts import Cutouts
 from skytwin.images.display import parse_display
-from skytwin.report_files import PICTURES, draw_pictures, save_picture, written
+from skytwin.report_files import PICTURES, draw_pictures, save_each, written
 from skytwin.report_files import check_targets as check_files
 from skytwin.run import result_folder
 
@@ -138,11 +138,7 @@ def save(found: Explained, out: Path | None, save: Sequence[Path]) -> str:
     """Write a result folder and single files; say what was written."""
     meta = found.matches.describe()
     table = _long(found.each)
-    for path in save:
-        if path.suffix.lower() in PICTURES:
-            save_picture(_maps(found), path, meta)
-        else:
-            write_table(table, path, meta)
+    save_each(save, lambda: _maps(found), table, meta)
     if out is not None:
         _save_folder(found, table, out)
     blind = _blind(found) if out is not None else None

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from skytwin.answers.export import FORMATS
+import pyarrow as pa
+
+from skytwin.answers.export import FORMATS, write_table
 from skytwin.files import require_new
 from skytwin.run import require_free
 
-__all__ = ["PICTURES", "check_targets", "draw_pictures", "save_picture", "written"]
+__all__ = ["PICTURES", "check_targets", "draw_pictures", "save_each", "save_picture", "written"]
 
 PICTURES = (".png", ".pdf")
 
@@ -35,6 +37,17 @@ def draw_pictures(where: Path, drawings: Mapping[str, Any], meta: Mapping[str, s
         drawn = draw()
         for ending in PICTURES:
             save_picture(drawn, where / f"{name}{ending}", meta)
+
+
+def save_each(
+    save: Sequence[Path], draw: Callable[[], Any], table: pa.Table, meta: Mapping[str, str]
+) -> None:
+    """Write single files: what is drawn where the name ends like a picture, else the table."""
+    for path in save:
+        if path.suffix.lower() in PICTURES:
+            save_picture(draw(), path, meta)
+        else:
+            write_table(table, path, meta)
 
 
 def save_picture(drawn: Any, path: Path, meta: Mapping[str, str]) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 from skytwin.answers.export import write_table
 from skytwin.answers.importance import Importance
-from skytwin.report_files import PICTURES, draw_pictures, save_picture, written
+from skytwin.report_files import draw_pictures, save_each, written
 from skytwin.run import result_folder
 
 __all__ = ["save_importance"]
@@ -16,11 +16,7 @@ __all__ = ["save_importance"]
 def save_importance(found: Importance, out: Path | None, save: list[Path]) -> str:
     """Write a result folder and single files; say what was written."""
     meta = found.describe()
-    for path in save:
-        if path.suffix.lower() in PICTURES:
-            save_picture(_drawn(found), path, meta)
-        else:
-            write_table(found.table, path, meta)
+    save_each(save, lambda: _drawn(found), found.table, meta)
     if out is None:
         return written(save)
     parent = found.embeddings.as_parent()

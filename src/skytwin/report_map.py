@@ -14,7 +14,7 @@ from skytwin.embeddings.table import Embeddings
 from skytwin.errors import UsageError, unknown
 from skytwin.images.cutouts import Cutouts
 from skytwin.images.display import Display, parse_display
-from skytwin.report_files import PICTURES, check_targets, draw_pictures, save_picture, written
+from skytwin.report_files import check_targets, draw_pictures, save_each, written
 from skytwin.run import result_folder
 
 __all__ = ["Look", "check", "save_map", "save_placement"]
@@ -74,11 +74,7 @@ def save_map(
     """
     meta, columns = found.describe(), _columns(look)
     drawings = _drawings(found, embeddings, look, cutouts)
-    for path in save:
-        if path.suffix.lower() in PICTURES:
-            save_picture(next(iter(drawings.values()))(), path, meta)
-        else:
-            write_table(found.table(columns), path, meta)
+    save_each(save, lambda: next(iter(drawings.values()))(), found.table(columns), meta)
     if out is None:
         return written(save)
     recipe, summary = stored(found)
@@ -105,11 +101,7 @@ def save_placement(placed: Placement, out: Path | None, save: Sequence[Path]) ->
 
     found = placed.map
     meta = {**found.describe(), "skytwin": "placement"}
-    for path in save:
-        if path.suffix.lower() in PICTURES:
-            save_picture(figures_map.map_placed(placed), path, meta)
-        else:
-            write_table(placed.table, path, meta)
+    save_each(save, lambda: figures_map.map_placed(placed), placed.table, meta)
     if out is None:
         return written(save)
     parent = placed.embeddings.as_parent()

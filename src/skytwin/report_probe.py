@@ -11,7 +11,7 @@ from skytwin.answers.probe import Probe
 from skytwin.answers.probe_fit import KeptProbe, Predictions
 from skytwin.answers.probe_metrics import Estimate
 from skytwin.artefact import Manifest, Parent
-from skytwin.report_files import PICTURES, draw_pictures, save_picture, written
+from skytwin.report_files import draw_pictures, save_each, written
 from skytwin.run import result_folder
 
 __all__ = ["describe", "save_predictions", "save_probe"]
@@ -119,11 +119,7 @@ def save_probe(
 ) -> str:
     """Write a result folder and single files; say what was written."""
     meta = found.describe()
-    for path in save:
-        if path.suffix.lower() in PICTURES:
-            save_picture(_drawings(found)["scores"](), path, meta)
-        else:
-            write_table(found.table, path, meta)
+    save_each(save, lambda: _drawings(found)["scores"](), found.table, meta)
     if out is None:
         return written(save)
     parents = {name: each.as_parent() for name, each in found.embeddings.items()}

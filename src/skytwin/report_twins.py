@@ -14,7 +14,7 @@ from skytwin.answers.leaks import Twins
 from skytwin.answers.leaks_pairs import FIELD_KINDS, KINDS
 from skytwin.errors import SkytwinError
 from skytwin.images.cutouts import Cutouts
-from skytwin.report_files import PICTURES, check_targets, draw_pictures, save_picture, written
+from skytwin.report_files import check_targets, draw_pictures, save_each, written
 from skytwin.run import result_folder
 
 __all__ = ["TwinFindings", "check_targets", "describe", "save"]
@@ -86,11 +86,7 @@ def save(found: TwinFindings, out: Path | None, save: list[Path]) -> str:
     """Write a result folder and single files; say what was written."""
     twins = found.twins
     meta = twins.describe()
-    for path in save:
-        if path.suffix.lower() in PICTURES:
-            save_picture(_picture(found), path, meta)
-        else:
-            write_table(twins.table, path, meta)
+    save_each(save, lambda: _picture(found), twins.table, meta)
     if out is None:
         return written(save)
     parents = {"embeddings": twins.embeddings.as_parent()}

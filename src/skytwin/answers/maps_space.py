@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from skytwin.embeddings.table import Embeddings
 from skytwin.embeddings.vectors import Statistics
-from skytwin.errors import DataError, unknown
+from skytwin.errors import DataError, one_of
 from skytwin.progress import Progress
 
 __all__ = ["METRICS", "SHARES", "Metric", "Space", "Variance", "check_metric", "fit_space"]
@@ -26,10 +26,7 @@ _BLOCK = 4096
 
 def check_metric(name: str) -> Metric:
     """A metric that maps know, or an error that lists them."""
-    for metric in METRICS:
-        if metric == name:
-            return metric
-    raise unknown("metric of a map", name, METRICS)
+    return one_of("metric of a map", name, METRICS)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

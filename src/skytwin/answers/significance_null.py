@@ -22,7 +22,7 @@ from skytwin.embeddings.ranker import Combined, Ranker, check_combine
 from skytwin.embeddings.sample import Sample
 from skytwin.embeddings.table import Embeddings
 from skytwin.embeddings.vectors import Block, Statistics
-from skytwin.errors import unknown
+from skytwin.errors import one_of
 from skytwin.images.groups import sky_groups
 from skytwin.progress import Progress
 
@@ -53,10 +53,7 @@ Measure = Callable[[np.ndarray], np.ndarray]
 
 def check_null(name: str) -> Null:
     """A known kind of null query, or an error that lists them."""
-    for null in NULLS:
-        if null == name:
-            return null
-    raise unknown("null", name, NULLS)
+    return one_of("null", name, NULLS)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -22,7 +22,7 @@ import numpy as np
 
 from skytwin.embeddings.sample import Sample
 from skytwin.embeddings.vectors import Block, Statistics
-from skytwin.errors import DataError, Mismatch, UsageError, unknown
+from skytwin.errors import DataError, Mismatch, UsageError, one_of
 
 __all__ = [
     "DEFAULT_METRIC",
@@ -48,10 +48,7 @@ _SLACK = 1e-9
 
 def check_metric(name: str) -> Metric:
     """A known metric's name, or an error that lists them."""
-    for metric in METRICS:
-        if metric == name:
-            return metric
-    raise unknown("metric", name, METRICS)
+    return one_of("metric", name, METRICS)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

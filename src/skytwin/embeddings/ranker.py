@@ -17,7 +17,7 @@ import numpy as np
 
 from skytwin.embeddings.metric import Rough, Scorer
 from skytwin.embeddings.vectors import Block, Vectors
-from skytwin.errors import UsageError, unknown
+from skytwin.errors import UsageError, one_of
 
 __all__ = [
     "COMBINATIONS",
@@ -48,10 +48,7 @@ def negative_share(count: int) -> float:
 
 def check_combine(name: str) -> Combine:
     """A known combination's name, or an error that lists them."""
-    for combine in COMBINATIONS:
-        if combine == name:
-            return combine
-    raise unknown("combination", name, COMBINATIONS)
+    return one_of("combination", name, COMBINATIONS)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -19,6 +19,7 @@ from skytwin.images.prepare import (
     Prepare,
     parse_bands,
     parse_crop,
+    unnormalised,
 )
 from skytwin.images.stretch import Stretch
 
@@ -141,11 +142,18 @@ def open_encoder(
             raise UsageError(
                 f"{spec} is fitted on the cutouts and takes no --weights; leave it out"
             )
-        mix = chosen or tuple((name,) for name in cutouts_like.bands)
-        plain = {"channels": len(mix), "mean": (0.0,) * len(mix), "std": (1.0,) * len(mix)}
         if len(frames) > 1:
             raise UsageError(f"crop {crop!r}: {spec} is fitted on one crop; give one")
-        prepared = [prepare(frames[0], size or min(frames[0], _PCA_SIZE), mix, **plain)]
+        prepared = [
+            unnormalised(
+                cutouts_like,
+                crop=frames[0],
+                size=size or min(frames[0], _PCA_SIZE),
+                stretch=stretch,
+                bands=bands,
+                interpolation=interpolation,
+            )
+        ]
         network: Network = fit_pca(spec, cutouts_like, prepared[0], seed=seed)
     else:
         backbone = _backbone(spec, weights=weights, size=size, device=device, runtime=runtime)

@@ -20,8 +20,9 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args, get_type_hints
+from typing import Any, Literal
 
+from skytwin.encoders.recipe_values import from_table
 from skytwin.errors import UsageError, unknown
 
 __all__ = [
@@ -41,7 +42,6 @@ __all__ = [
 #: Name of the table of curves beside a trained encoder.
 CURVES = "curves.csv"
 METHODS = ("simclr", "byol", "simsiam", "vdvae")
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +61,10 @@ class InputSettings:
     crop: str | None = None
     bands: str | None = None
     stretch: str = "linear"
+
+    def __post_init__(self) -> None:
+        if self.size < 1:
+            raise UsageError(f"input.size {self.size}; expected at least 1 pixel")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -319,7 +323,7 @@ class Recipe:
         UsageError
             A value of another type, or out of range.
         """
-        return _build(cls, data, where, "")
+        return from_table(cls, data, where)
 
 
 def bundled_recipes() -> dict[str, Path]:
@@ -394,56 +398,3 @@ def _change(data: dict[str, Any], change: str) -> None:
         if not isinstance(place, dict):
             raise UsageError(f"--set {change!r}: {table} is no table of the recipe")
     place[name] = value
-
-
-def _build(cls: type[T], data: Mapping[str, Any], where: str, prefix: str) -> T:
-    hints = get_type_hints(cls)
-    values: dict[str, Any] = {}
-    for key, value in data.items():
-        if key not in hints:
-            raise unknown(f"key in {where}:", prefix + key, [prefix + name for name in hints])
-        hint = hints[key]
-        if dataclasses.is_dataclass(hint) and isinstance(hint, type):
-            if not isinstance(value, Mapping):
-                raise UsageError(f"{where}: {prefix}{key} is {value!r}; expected a table")
-            values[key] = _build(hint, value, where, f"{prefix}{key}.")
-        else:
-            values[key] = _checked(hint, value, where, prefix + key)
-    return cls(**values)
-
-
-def _checked(hint: Any, value: Any, where: str, name: str) -> Any:
-    """A value of the type that its field states, or an error that says so."""
-    choices = get_args(hint)
-    if choices and all(isinstance(choice, str) for choice in choices):
-        value = str(value) if type(value) is int else value  # precision = 16
-        if value not in choices:
-            raise unknown(f"value of {name} in {where}:", value, choices)
-        return value
-    good, expected = True, ""
-    if hint is bool:
-        good, expected = isinstance(value, bool), "true or false"
-    elif hint is int:
-        good, expected = type(value) is int, "a whole number"
-    elif hint is float:
-        good, expected = isinstance(value, (int, float)) and type(value) is not bool, "a number"
-    elif hint is str or type(None) in choices:
-        good, expected = isinstance(value, str) or (hint is not str and value is None), "text"
-    elif hint == tuple[str, ...]:
-        value = [value] if isinstance(value, str) else value
-        good = isinstance(value, (list, tuple)) and all(isinstance(v, str) for v in value)
-        expected = "a list of names"
-    elif hint == tuple[float, float]:
-        good = (
-            isinstance(value, (list, tuple))
-            and len(value) == 2
-            and all(isinstance(v, (int, float)) for v in value)
-        )
-        expected = "two numbers"
-    else:
-        good, expected = isinstance(value, Mapping), "a table"
-    if not good:
-        raise UsageError(f"{where}: {name} is {value!r}; expected {expected}")
-    if hint is float:
-        return float(value)
-    return tuple(value) if isinstance(value, list) else value

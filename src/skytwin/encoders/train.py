@@ -29,13 +29,11 @@ from skytwin.encoders.training_libraries import TensorBoardLogger, pl
 from skytwin.encoders.training_set import TrainingSet, choose_rows, prepare_images
 from skytwin.errors import UsageError
 from skytwin.images.cutouts import Cutouts
-from skytwin.images.prepare import Prepare, parse_bands
-from skytwin.images.stretch import Stretch
+from skytwin.images.prepare import unnormalised
 from skytwin.progress import Progress
 from skytwin.run import Run
 
 __all__ = ["train_encoder"]
-
 
 _PRECISION = {"32": "32-true", "bf16": "bf16-mixed", "16": "16-mixed"}
 _WAITED_FOR = "prepared"
@@ -116,7 +114,10 @@ def train_encoder(
             f"a batch of {recipe.batch} from {len(rows.train)} training images; choose at most "
             f"--set batch={len(rows.train)}"
         )
-    prepare = _preparation(cutouts, recipe, crop)
+    settings = recipe.input
+    prepare = unnormalised(
+        cutouts, crop=crop, size=settings.size, stretch=settings.stretch, bands=settings.bands
+    )
     probe = make_probe(cutouts, rows, label, recipe.validation.neighbours, seed) if label else None
     torch.manual_seed(seed)
     objective = make_objective(recipe, prepare.channels)
@@ -180,29 +181,6 @@ def train_encoder(
     if failure is not None:
         raise failure
     return folder
-
-
-def _preparation(cutouts: Cutouts, recipe: Recipe, crop: int) -> Prepare:
-    """From flux to [0, 1], not yet normalised."""
-    settings = recipe.input
-    mix = (
-        parse_bands(settings.bands, cutouts.bands)
-        if settings.bands is not None
-        else tuple((name,) for name in cutouts.bands)
-    )
-    if settings.size < 1:
-        raise UsageError(f"input.size {settings.size}; expected at least 1 pixel")
-    return Prepare(
-        bands=tuple(cutouts.bands),
-        mix=mix,
-        crop=crop,
-        stretch=Stretch.parse(settings.stretch).resolve(cutouts.dtype),
-        size=settings.size,
-        channels=len(mix),
-        mean=(0.0,) * len(mix),
-        std=(1.0,) * len(mix),
-        interpolation="area" if settings.size < crop else "bilinear",
-    )
 
 
 def _rank() -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -49,8 +50,9 @@ def write_encoder(
     }
     if recipe.method == "vdvae":
         made_by["shape"] = module.result.vdvae.shape.to_dict()
-    normal = {} if recipe.method == "vdvae" else {"mean": data.mean, "std": data.std}
-    final = Prepare(**{**vars(prepare), **normal})
+    final = prepare
+    if recipe.method != "vdvae":
+        final = dataclasses.replace(prepare, mean=data.mean, std=data.std)
     network = TrainedNetwork(
         network_name(recipe),
         state,

@@ -23,6 +23,7 @@ __all__ = [
     "Prepare",
     "parse_bands",
     "parse_crop",
+    "unnormalised",
 ]
 
 BandMix = tuple[str, ...]
@@ -239,6 +240,48 @@ class Prepare:
                 "stretch": Stretch.parse(data["stretch"]),
             },
         )
+
+
+def unnormalised(
+    like: PixelSource,
+    *,
+    crop: int,
+    size: int,
+    stretch: str,
+    bands: str | None = None,
+    interpolation: Interpolation | None = None,
+) -> Prepare:
+    """From the flux of such cutouts to [0, 1], a channel for every band chosen.
+
+    Parameters
+    ----------
+    like : PixelSource
+        Its bands and dtype.
+    crop, size : int
+        Central pixels that are looked at, and pixels of a side they are brought to.
+    stretch : str
+        See `Stretch.parse`; settled here for the dtype.
+    bands : str, optional
+        See `parse_bands`; by default all.
+    interpolation : str, optional
+        By default ``"area"`` to shrink and ``"bilinear"`` to enlarge.
+    """
+    mix = (
+        parse_bands(bands, like.bands)
+        if bands is not None
+        else tuple((name,) for name in like.bands)
+    )
+    return Prepare(
+        bands=tuple(like.bands),
+        mix=mix,
+        crop=crop,
+        stretch=Stretch.parse(stretch).resolve(like.dtype),
+        size=size,
+        channels=len(mix),
+        mean=(0.0,) * len(mix),
+        std=(1.0,) * len(mix),
+        interpolation=interpolation or ("area" if size < crop else "bilinear"),
+    )
 
 
 def parse_bands(text: str, available: Sequence[str]) -> tuple[BandMix, ...]:
