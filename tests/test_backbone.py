@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import time
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,9 @@ from safetensors.torch import load_file, save_file
 from skytwin.encoders import torchvision_guard
 from skytwin.encoders.backbone import open_backbone, timm
 from skytwin.encoders.load import load_saved, open_encoder
+from skytwin.encoders.threads import thread_count
 from skytwin.errors import DataError, Mismatch, UnknownName, Unreachable, UsageError
+from toys import tilted_galaxies
 
 TINY = "timm:test_efficientnet"
 
@@ -129,6 +133,60 @@ def test_openvino_gives_the_vectors_of_torch(name: str, tmp_path: Path) -> None:
     for n in (5, 1, 3):
         truth = by_torch.forward(x[:n])
         np.testing.assert_allclose(by_openvino.forward(x[:n]), truth, atol=1e-5 * abs(truth).max())
+
+
+def test_several_threads_at_once_give_what_one_gives(tiny: Path) -> None:
+    network = open_backbone(TINY, weights=tiny, runtime="openvino")
+    x = np.random.default_rng(1).normal(size=(24, 3, 224, 224)).astype(np.float32)
+    parts = [x[i : i + 4] for i in range(0, len(x), 4)]
+    alone = [network.forward(part) for part in parts]
+    with ThreadPoolExecutor(6) as pool:
+        together = list(pool.map(network.forward, parts))
+    np.testing.assert_array_equal(together, alone)
+
+
+def has_bf16() -> bool:
+    from openvino import Core
+
+    return "BF16" in Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+
+
+@pytest.mark.parametrize("runtime", ["torch", "openvino"])
+def test_bf16_is_near_f32_and_is_in_the_fingerprint(
+    runtime: str, tiny: Path, tmp_path: Path
+) -> None:
+    if runtime == "openvino" and not has_bf16():
+        pytest.skip("this processor has no units for bfloat16")
+    source = tilted_galaxies()
+    exact, rough = (
+        open_encoder(TINY, cutouts_like=source, weights=tiny, runtime=runtime, precision=precision)
+        for precision in ("f32", "bf16")
+    )
+    x, y = (encoder.encode(source.flux(np.arange(8))) for encoder in (exact, rough))
+    assert not np.array_equal(x, y)
+    np.testing.assert_allclose(y, x, atol=0.05 * abs(x).max())
+    assert exact.fingerprint != rough.fingerprint
+    rough.save(tmp_path)
+    again = load_saved(tmp_path, runtime=runtime)
+    assert (again.precision, again.fingerprint) == ("bf16", rough.fingerprint)
+    as_f32 = load_saved(tmp_path, runtime=runtime, precision="f32")
+    assert as_f32.fingerprint == exact.fingerprint
+    np.testing.assert_array_equal(as_f32.encode(source.flux(np.arange(8))), x)
+
+
+def test_a_precision_that_is_not_there(tiny: Path) -> None:
+    with pytest.raises(UnknownName, match="unknown precision 'int8'"):
+        open_backbone(TINY, weights=tiny, precision="int8")
+    with pytest.raises(UsageError, match="pca:4 runs in float32"):
+        open_encoder("pca:4", cutouts_like=tilted_galaxies(), precision="bf16")
+
+
+@pytest.mark.parametrize(("said", "count"), [("3", 3), ("2,1", 2), ("", 0), ("none", 0)])
+def test_as_many_threads_as_openmp_is_told(
+    said: str, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", said)
+    assert thread_count() == (count or len(os.sched_getaffinity(0)))
 
 
 def test_an_unknown_runtime_is_refused(tiny: Path) -> None:

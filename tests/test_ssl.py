@@ -14,7 +14,8 @@ from skytwin.encoders.byol import Byol
 from skytwin.encoders.methods import make_objective
 from skytwin.encoders.objective import Batch, TwoViews
 from skytwin.encoders.optimizers import make_optimizer, warmup_cosine
-from skytwin.encoders.recipe import HeadSettings, OptimizerSettings, Recipe, read_recipe
+from skytwin.encoders.recipe import Recipe, read_recipe
+from skytwin.encoders.recipe_settings import HeadSettings, OptimizerSettings
 from skytwin.encoders.served import make_backbone
 from skytwin.errors import UnknownName, UsageError
 

@@ -8,13 +8,14 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from skytwin.encoders.recipe import ValidationSettings
+from skytwin.encoders.balance import balanced, draw
+from skytwin.encoders.recipe_settings import BalanceSettings, ValidationSettings
 from skytwin.encoders.train_batches import Schedule, training_batches, validation_batches
 from skytwin.encoders.training_set import Rows, choose_rows, prepare_images
 from skytwin.errors import UnknownName, UsageError
 from skytwin.images.cutouts import Cutouts
 from skytwin.images.ingest import ingest_source
-from skytwin.images.prepare import Prepare
+from skytwin.images.prepare import Prepare, unnormalised
 from skytwin.images.stretch import Stretch
 from toys import MemorySource, blob, raw
 
@@ -132,6 +133,49 @@ def test_images_are_those_that_embed_sees(cutouts: Cutouts, tmp_path: Path, mask
     )
     held = np.concatenate([b.x_BCHW for b in validation_batches(data, 7, lambda: 0, 1)])
     assert np.array_equal(held, data.images[data.count :].astype(np.float32), equal_nan=True)
+
+
+def test_rare_kinds_are_drawn_as_often_as_common_ones(cutouts: Cutouts, tmp_path: Path) -> None:
+    even = BalanceSettings(column="las", bins=4, most=100)
+    rows = chosen(cutouts, balance=even)
+    assert rows.left_out == {"without las": 1}
+    assert rows.balance is not None
+    assert sum(rows.balance.images) == len(rows.train)
+    assert rows.balance.share == pytest.approx([1 / len(rows.balance.groups)] * 4)
+    # The rate of an image is one over how many there are of its kind.
+    las = cutouts.catalog["las"].to_numpy()[rows.train]
+    edges = [float(name.split(" to ")[0]) for name in rows.balance.groups[1:]]
+    counts = np.array(rows.balance.images)
+    expected = len(las) / 4 / counts[np.searchsorted(edges, las, side="right")]
+    np.testing.assert_allclose(rows.balance.rate, expected)
+
+    kinds = chosen(cutouts, balance=BalanceSettings(column="kind"))
+    assert kinds.balance is not None
+    assert kinds.balance.groups == ("a", "b")
+    with pytest.raises(UnknownName, match="unknown column 'kynd'"):
+        chosen(cutouts, balance=BalanceSettings(column="kynd"))
+    with pytest.raises(UsageError, match="are of one kind"):
+        chosen(cutouts, balance=BalanceSettings(column="flat"))
+
+    prepare = unnormalised(cutouts, crop=8, size=8, stretch="linear")
+    data = prepare_images(cutouts, rows, prepare, tmp_path, masked=False, quiet=True)
+    schedule = Schedule(images=data.count, batch=data.count, epochs=1)
+    (batch,) = training_batches(data, schedule, 5, lambda: 0, lambda: 0, 1)
+    assert len(batch.x_BCHW) == data.count
+    assert data.rate is not None
+
+
+def test_no_image_is_drawn_too_often() -> None:
+    rate = np.array([8.0] + [0.25] * 28)
+    times = np.stack(
+        [np.bincount(draw(rate, np.random.default_rng(s)), minlength=29) for s in range(400)]
+    )
+    assert (abs(times - rate * 29 / rate.sum()) < 1).all()
+    np.testing.assert_allclose(times.mean(axis=0), rate * 29 / rate.sum(), atol=0.15)
+    table = pa.table({"kind": ["common"] * 98 + ["rare"] * 2})
+    found = balanced(table, BalanceSettings(column="kind", most=5), np.arange(100))
+    assert found.rate.mean() == pytest.approx(1)
+    assert found.rate[-1] / found.rate[0] == pytest.approx(5 / (50 / 98))
 
 
 def test_segments_cover_an_epoch_once() -> None:

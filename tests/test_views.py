@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from skytwin.encoders.recipe import ViewSettings
+from skytwin.encoders.recipe_settings import ViewSettings
 from skytwin.encoders.views import random_views
 
 STILL = ViewSettings(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -68,3 +69,77 @@ def labelled(n: int = 400, dim: int = 12, share: float = 0.2, seed: int = 0) -> 
             "dec": rng.uniform(-1, 1, n),
         },
     )
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """Cutouts in memory, as `open_encoder` takes them."""
+
+    images: np.ndarray
+    bands: tuple[str, ...] = ("g", "r", "i")
+    pixel_scale: float | None = 0.4
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        return self.images.dtype
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        return self.images.shape  # type: ignore[return-value]
+
+    def flux(self, rows: np.ndarray) -> np.ndarray:
+        return self.images[rows].astype(np.float32)
+
+
+class ToyNetwork:
+    """Three numbers that can be worked out by hand: the mean, a corner, its row's mean."""
+
+    name, dim, fingerprint = "toy", 3, "toy-1"
+
+    def forward(self, x: np.ndarray) -> np.ndarray:
+        mean, corner, row = x.mean((1, 2, 3)), x[:, 0, 0, 0], x[:, 0, 0].mean(1)
+        return np.stack([mean, corner, row], axis=1)
+
+    def describe(self) -> dict[str, Any]:
+        return {"made_of": "nothing"}
+
+    def save(self, folder: Path) -> dict[str, Any]:
+        return {}
+
+
+def tilted_galaxies(count: int = 40) -> Pixels:
+    """Three-band images of tilted ellipses of different sizes and colours, with noise."""
+    random = np.random.default_rng(11)
+    y, x = np.mgrid[:40, :40] - 20.0
+    images = []
+    for _ in range(count):
+        angle, long, short = random.uniform(0, np.pi), *random.uniform(2, 9, 2)
+        u, v = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
+        shape = np.exp(-((u / long) ** 2) - ((v / short) ** 2) + 0.01 * u)
+        images.append(random.uniform(1, 5, (3, 1, 1)) * shape)
+    return Pixels(
+        (np.array(images) + random.normal(0, 0.05, (count, 3, 40, 40))).astype(np.float32)
+    )
+
+
+def random_weights(path: Path, seed: int = 2) -> Path:
+    """Random weights of timm's smallest network."""
+    import torch  # only tests of networks take it
+    from safetensors.torch import save_file
+
+    from skytwin.encoders.torchvision_guard import import_timm
+
+    torch.manual_seed(seed)
+    model = import_timm().create_model("test_efficientnet", pretrained=False, num_classes=0)
+    save_file(model.state_dict(), path)
+    return path
+
+
+def difference(a: np.ndarray, b: np.ndarray) -> float:
+    return float(np.abs(a - b).max() / np.abs(b).max())
+
+
+def assert_close(a: np.ndarray, b: np.ndarray) -> None:
+    """Vectors equal to within rounding of 32-bit sums in another order."""
+    assert a.shape == b.shape
+    assert difference(a, b) < 1e-5

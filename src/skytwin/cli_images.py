@@ -176,6 +176,10 @@ def embed(
     batch: Annotated[int, typer.Option("--batch", help="Images per pass.")] = 32,
     seed: Annotated[int, typer.Option("--seed", help="Of the sample that pca:N is fitted on.")] = 0,
     device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
+    precision: Annotated[
+        str | None,
+        typer.Option("--precision", help="f32, or bf16: faster where the processor has it."),
+    ] = None,
     runtime: Annotated[
         str, typer.Option("--runtime", help="auto, torch or openvino (CPU only, faster).")
     ] = "auto",
@@ -201,6 +205,7 @@ def embed(
         seed=seed,
         device=device,
         runtime=runtime,
+        precision=precision,
         quiet=quiet,
     )
     from skytwin.report import describe_embeddings

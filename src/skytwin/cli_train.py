@@ -37,6 +37,10 @@ def train(
     stretch: Annotated[
         str | None, typer.Option("--stretch", help="As of `skytwin embed` [linear].")
     ] = None,
+    balance: Annotated[
+        str | None,
+        typer.Option("--balance", help="Column whose classes, or ranges, are seen as often."),
+    ] = None,
     change: Annotated[
         list[str] | None,
         typer.Option("--set", help="Any other key of the recipe: optimizer.lr=0.1. Repeatable."),
@@ -81,6 +85,7 @@ def train(
         "input.crop": crop,
         "input.bands": bands,
         "input.stretch": stretch,
+        "balance.column": balance,
     }
     changes = [f"{key}={_toml(value)}" for key, value in given.items() if value is not None]
     run(

@@ -41,6 +41,14 @@ def describe(folder: Path) -> str:
         f"validated on {summary['validation_images']}",
     ]
     lines += [f"  left out: {count} {why}" for why, count in summary["left_out"].items() if count]
+    if (even := summary.get("balance")) is not None:
+        drawn = ", ".join(
+            f"{group} {images} ({share:.2f})"
+            for group, images, share in zip(
+                even["groups"], even["images"], even["share"], strict=True
+            )
+        )
+        lines.append(f"  balanced in {even['column']}: images (share drawn) {drawn}")
     lines.append(f"  loss {_first_last(curves, 'loss')}")
     if "validation_loss" in curves:
         lines[-1] += f", validation {_first_last(curves, 'validation_loss')}"

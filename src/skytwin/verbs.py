@@ -14,8 +14,8 @@ from skytwin.embeddings.embed import embed_cutouts, require_fits
 from skytwin.embeddings.table import ENCODER, Embeddings
 from skytwin.encoders.bundled import PREFIX, bundled_folder
 from skytwin.encoders.encoder import Encoder
-from skytwin.encoders.load import PRESETS, load_saved, open_encoder
-from skytwin.errors import UsageError, unknown
+from skytwin.encoders.load import PRESETS, adapted, load_saved, open_encoder
+from skytwin.errors import Mismatch, UsageError, unknown
 from skytwin.images.compare import require_same_flux
 from skytwin.images.cutouts import Cutouts
 from skytwin.images.detect import DetectSettings
@@ -229,6 +229,7 @@ def embed(
     seed: int = 0,
     device: str = "auto",
     runtime: str = "auto",
+    precision: str | None = None,
     quiet: bool = False,
 ) -> Embeddings:
     """Turn cutouts into vectors.
@@ -239,8 +240,9 @@ def embed(
     encoder : str or path, optional with ``preset``
         ``"timm:NAME"`` (``"hf_hub:ORG/NAME"`` from the hub), ``"pca:N"`` or
         ``"pca:N:abs"``; the folder of another embedding, whose encoder is used as it is; or that
-        of an encoder that `train` made, which takes ``orbit`` and ``root``; or ``"skytwin:NAME"``,
-        one of these that comes along.
+        of an encoder that `train` made, which takes ``bands`` (those that stand for its own, in
+        its order), ``stretch``, ``orbit``, ``root`` and ``precision``; or ``"skytwin:NAME"``, one
+        of these that comes along.
     out : path
         New folder, or that of an unfinished run of this very call, which is resumed.
     weights : path, optional
@@ -271,6 +273,9 @@ def embed(
     device : {"auto", "cpu", "cuda"}
     runtime : {"auto", "torch", "openvino"}
         What runs a network; OpenVINO where it is installed, on a CPU.
+    precision : {"f32", "bf16"}, optional
+        What a network computes in: bf16 is faster on processors with units for it, and its
+        vectors are equal to about 1 %. By default f32, or that of the finished encoder.
     quiet : bool
         Show no progress.
 
@@ -308,6 +313,7 @@ def embed(
             weights=weights,
             device=device,
             runtime=runtime,
+            precision=precision,
         )
     elif any_scale:
         raise UsageError("--any-scale is for finished encoders, which were made for one scale")
@@ -318,6 +324,7 @@ def embed(
             seed=seed,
             device=device,
             runtime=runtime,
+            precision=precision or "f32",
             **_with_preset(encoder, preset, given),
         )
     return embed_cutouts(taken, opened, out, batch=batch, quiet=quiet)
@@ -329,25 +336,37 @@ def _finished(
     given: dict[str, Any],
     preset: str | None,
     any_scale: bool,
+    *,
+    precision: str | None,
     **how: Any,
 ) -> Encoder:
     """A finished encoder: of another embedding as it is, a trained one with an orbit."""
     bundled = str(encoder).startswith(PREFIX)
     folder = bundled_folder(str(encoder)) if bundled else Path(encoder)
     trained = bundled or ((folder / MANIFEST).is_file() and Manifest.open(folder).kind == "encoder")
-    free = {"orbit", "root"} if trained else set()
-    if preset or given.keys() - free:
-        named = sorted(given.keys() - free) or ["preset"]
+    free = {"orbit", "root", "precision", "bands", "stretch"} if trained else set()
+    named = sorted((given.keys() | ({"precision"} if precision else set())) - free)
+    if preset or named:
+        named = named or ["preset"]
         raise UsageError(
             f"{str(encoder)!r} is a finished encoder with settings of its own; leave out "
             f"{', '.join('--' + name for name in named)}"
         )
     nested = folder if trained else folder / ENCODER
-    opened = load_saved(nested if nested.is_dir() else folder, **how)
+    opened = load_saved(nested if nested.is_dir() else folder, precision=precision, **how)
     if any_scale:
         opened = dataclasses.replace(opened, pixel_scale=cutouts.pixel_scale)
+    bands, stretch = given.pop("bands", None), given.pop("stretch", None)
+    if trained and bands is None and cutouts.bands != opened.bands:
+        looks = ", ".join("+".join(mix) for mix in opened.prepare.mix)
+        raise Mismatch(
+            f"{str(cutouts.folder)!r} has bands {', '.join(cutouts.bands)}; the encoder takes "
+            f"{', '.join(opened.bands)}, and looks at {looks}: say with --bands which of yours "
+            "stand for these, in this order"
+        )
+    opened = adapted(opened, cutouts, bands=bands, stretch=stretch)
     require_fits(opened, cutouts)
-    if (folder / MANIFEST).is_file() and opened.prepare.stretch.absolute:
+    if stretch is None and (folder / MANIFEST).is_file() and opened.prepare.stretch.absolute:
         made_from = Manifest.open(folder).summary
         want = (np.dtype(made_from["image_dtype"]), made_from["image_unit"])
         require_same_flux((cutouts.dtype, cutouts.unit), want, str(cutouts.folder))

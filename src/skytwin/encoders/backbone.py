@@ -22,7 +22,9 @@ from safetensors.torch import load_file
 
 from skytwin.encoders.encoder import fingerprint
 from skytwin.encoders.runtime import (
+    Precision,
     Run,
+    check_precision,
     choose_device,
     choose_runtime,
     keep_memory,
@@ -79,6 +81,7 @@ class BackboneNetwork:
         size: int | None,
         device: torch.device,
         runtime: Literal["torch", "openvino"],
+        precision: Precision,
         weights: Path | None,
         made_by: Mapping[str, Any],
     ) -> None:
@@ -93,13 +96,13 @@ class BackboneNetwork:
         )
         self._weights = weights
         self._made_by = {**made_by, "runtime": runtime}
-        self._run = torch_run(model, device)
+        self._run = torch_run(model, device, precision)
         # OpenVINO has a copy of its own: torch's is let go.
         self._model, self._device = (model if runtime == "torch" else None), device
         self._features: Run | None = None
         self.dim = self._measure_dim()
         if runtime == "openvino":
-            self._run = openvino_run(model, self.channels, self.size)
+            self._run = openvino_run(model, self.channels, self.size, precision)
 
     def forward(self, x_BCHW: np.ndarray) -> np.ndarray:
         """Vectors ``(n, dim)`` of prepared images ``(n, channels, size, size)``."""
@@ -157,6 +160,7 @@ def open_backbone(
     size: int | None = None,
     device: str = "auto",
     runtime: str = "auto",
+    precision: str = "f32",
 ) -> BackboneNetwork:
     """A network of timm, with pretrained weights.
 
@@ -174,6 +178,8 @@ def open_backbone(
         ``"cpu"``, ``"cuda"``, or ``"auto"``: cuda where there is one.
     runtime : str
         ``"torch"``, ``"openvino"``, or ``"auto"``: OpenVINO on a CPU where it is installed.
+    precision : str
+        ``"f32"``, or ``"bf16"``: faster on processors with units for it, vectors equal to 1 %.
 
     Raises
     ------
@@ -188,6 +194,7 @@ def open_backbone(
     """
     chosen = choose_device(device)
     engine = choose_runtime(runtime, chosen)
+    precise = check_precision(precision, chosen, engine)
     if chosen.type == "cpu":
         keep_memory()
     model_name = name.removeprefix("timm:")
@@ -214,6 +221,7 @@ def open_backbone(
         size=size,
         device=chosen,
         runtime=engine,
+        precision=precise,
         weights=file,
         made_by=made_by,
     )

@@ -13,7 +13,13 @@ from safetensors.torch import load_file, save
 
 from skytwin.encoders.bundled import PREFIX, bundled_folder, name_of
 from skytwin.encoders.encoder import fingerprint
-from skytwin.encoders.runtime import choose_device, choose_runtime, openvino_run, torch_run
+from skytwin.encoders.runtime import (
+    check_precision,
+    choose_device,
+    choose_runtime,
+    openvino_run,
+    torch_run,
+)
 from skytwin.encoders.served import served_network
 from skytwin.errors import DamagedArtefact, Mismatch, UsageError
 from skytwin.files import write_atomically
@@ -47,18 +53,21 @@ class TrainedNetwork:
         weights: Path | None = None,
         device: str = "auto",
         runtime: str = "auto",
+        precision: str = "f32",
     ) -> None:
         chosen = choose_device(device)
+        engine = choose_runtime(runtime, chosen)
+        precise = check_precision(precision, chosen, engine)
         whole, encoder = served_network(name, made_by, channels, size)
         whole.load_state_dict(state)
         self.name = name
         self.fingerprint = fingerprint(name, {key: t.numpy() for key, t in state.items()})
         self._state, self._made_by, self._weights = dict(state), dict(made_by), weights
         encoder.eval().requires_grad_(False)
-        if choose_runtime(runtime, chosen) == "openvino":
-            self._run = openvino_run(encoder, channels, size)
+        if engine == "openvino":
+            self._run = openvino_run(encoder, channels, size, precise)
         else:
-            self._run = torch_run(encoder, chosen)
+            self._run = torch_run(encoder, chosen, precise)
         self.dim = int(self.forward(np.zeros((1, channels, size, size), np.float32)).shape[1])
 
     def forward(self, x_BCHW: np.ndarray) -> np.ndarray:
@@ -88,6 +97,7 @@ def load_trained(
     weights: str | Path | None = None,
     device: str = "auto",
     runtime: str = "auto",
+    precision: str = "f32",
 ) -> TrainedNetwork:
     """Back from `TrainedNetwork.save`.
 
@@ -125,6 +135,7 @@ def load_trained(
             weights=path,
             device=device,
             runtime=runtime,
+            precision=precision,
         )
     except RuntimeError as error:
         raise Mismatch(

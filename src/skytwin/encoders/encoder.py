@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
+from skytwin.encoders.threads import thread_count
 from skytwin.errors import unknown
 from skytwin.files import write_atomically
 from skytwin.images.prepare import Prepare
@@ -49,7 +51,10 @@ class Network(Protocol):
         """Hash of architecture and weights."""
 
     def forward(self, x: np.ndarray, /) -> np.ndarray:
-        """Vectors ``(n, dim)`` of prepared images ``(n, K, S, S)``, both float32."""
+        """Vectors ``(n, dim)`` of prepared images ``(n, K, S, S)``, both float32.
+
+        Several threads may call it at once.
+        """
 
     def describe(self) -> dict[str, Any]:
         """How the network came about, JSON-able, without where its files lie."""
@@ -79,6 +84,8 @@ class Encoder:
         The square root of every number of the vector, its sign kept, is taken last. Pooled
         features count how often something was seen, and their spread grows with their mean; the
         root evens that out (RootSIFT: Arandjelovic & Zisserman 2012, CVPR, section 3).
+    precision : str
+        What the network computes in: ``"f32"`` or ``"bf16"``.
     pixel_scale : float or None
         Arcsec per pixel of the cutouts the encoder was made for; not part of the fingerprint.
     """
@@ -88,6 +95,7 @@ class Encoder:
     inner: tuple[Prepare, ...] = ()
     orbit: Orbit = "none"
     root: bool = False
+    precision: str = "f32"
     pixel_scale: float | None = None
 
     def __post_init__(self) -> None:
@@ -115,7 +123,7 @@ class Encoder:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Hash over the network's fingerprint, the preparation and the orbit."""
+        """Hash over the network's fingerprint, and all that is done before and after it."""
         content: dict[str, Any] = {
             "network": self.network.fingerprint,
             "prepare": self.prepare.to_dict(),
@@ -125,6 +133,8 @@ class Encoder:
             content["inner"] = [one.to_dict() for one in self.inner]
         if self.root:
             content["root"] = True
+        if self.precision != "f32":
+            content["precision"] = self.precision
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
     def encode(self, flux: np.ndarray, batch: int = 32) -> np.ndarray:
@@ -147,21 +157,31 @@ class Encoder:
             Other bands, or images smaller than the encoder's crop.
         """
         vectors = np.empty((len(flux), self.dim), dtype=np.float32)
-        width = self.network.dim
         views = len(orbit_views(np.empty((0, 1, 1, 1), dtype=np.float32), self.orbit))
         step = max(1, batch // views)
-        for start in range(0, len(flux), step):
+
+        def fill(start: int) -> None:
             rows = slice(start, start + step)
-            for part, prepare in enumerate(self.crops):
-                x = prepare(flux[rows])
-                stack = orbit_views(x, self.orbit).reshape(-1, *x.shape[1:])
-                passes = [
-                    self.network.forward(stack[i : i + batch]) for i in range(0, len(stack), batch)
-                ]
-                of_views = np.concatenate(passes).reshape(views, len(x), width)
-                columns = slice(part * width, (part + 1) * width)
-                vectors[rows, columns] = of_views.mean(axis=0, dtype=np.float32)
+            vectors[rows] = self._vectors(flux[rows], batch)
+
+        # Images are prepared by one thread while the network runs in another.
+        with ThreadPoolExecutor(thread_count(), thread_name_prefix="encode") as pool:
+            list(pool.map(fill, range(0, len(flux), step)))
         return signed_root(vectors) if self.root else vectors
+
+    def _vectors(self, flux: np.ndarray, batch: int) -> np.ndarray:
+        """Of a few images, before the root is taken."""
+        parts = []
+        for prepare in self.crops:
+            x = prepare(flux)
+            stack = orbit_views(x, self.orbit)
+            views = stack.reshape(-1, *x.shape[1:])
+            passes = [
+                self.network.forward(views[i : i + batch]) for i in range(0, len(views), batch)
+            ]
+            of_views = np.concatenate(passes).reshape(len(stack), len(x), self.network.dim)
+            parts.append(of_views.mean(axis=0, dtype=np.float32))
+        return np.concatenate(parts, axis=1)
 
     def describe(self) -> dict[str, Any]:
         """All that shapes a vector, JSON-able; what lies where is only in `save`'s file."""
@@ -174,6 +194,7 @@ class Encoder:
             "inner": [one.to_dict() for one in self.inner],
             "orbit": self.orbit,
             "root": self.root,
+            "precision": self.precision,
             "pixel_scale": self.pixel_scale,
             "fingerprint": self.fingerprint,
         }

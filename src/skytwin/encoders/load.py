@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -26,7 +27,7 @@ from skytwin.images.stretch import Stretch
 if TYPE_CHECKING:
     from skytwin.encoders.backbone import BackboneNetwork
 
-__all__ = ["PRESETS", "crop_pixels", "load_saved", "open_encoder"]
+__all__ = ["PRESETS", "adapted", "crop_pixels", "load_saved", "open_encoder"]
 
 # Arguments of `open_encoder` by the name of the work they come from.
 PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
@@ -61,6 +62,7 @@ def open_encoder(
     seed: int = 0,
     device: str = "auto",
     runtime: str = "auto",
+    precision: str = "f32",
 ) -> Encoder:
     """An encoder for a set of cutouts.
 
@@ -96,6 +98,8 @@ def open_encoder(
         ``"cpu"``, ``"cuda"`` or ``"auto"``, for ``timm:``.
     runtime : str
         ``"torch"``, ``"openvino"`` or ``"auto"``, for ``timm:``.
+    precision : str
+        ``"f32"`` or ``"bf16"``, for ``timm:``.
 
     Raises
     ------
@@ -138,6 +142,8 @@ def open_encoder(
 
     if spec.startswith("pca:"):
         parse_pca(spec)
+        if precision != "f32":
+            raise UsageError(f"{spec} runs in float32; leave --precision out")
         if weights is not None:
             raise UsageError(
                 f"{spec} is fitted on the cutouts and takes no --weights; leave it out"
@@ -156,7 +162,14 @@ def open_encoder(
         ]
         network: Network = fit_pca(spec, cutouts_like, prepared[0], seed=seed)
     else:
-        backbone = _backbone(spec, weights=weights, size=size, device=device, runtime=runtime)
+        backbone = _backbone(
+            spec,
+            weights=weights,
+            size=size,
+            device=device,
+            runtime=runtime,
+            precision=precision,
+        )
         prepared = [
             prepare(
                 frame,
@@ -175,6 +188,7 @@ def open_encoder(
         inner=tuple(prepared[1:]),
         orbit=orbit,
         root=root,
+        precision=precision,
         pixel_scale=cutouts_like.pixel_scale,
     )
 
@@ -185,6 +199,7 @@ def load_saved(
     weights: str | Path | None = None,
     device: str = "auto",
     runtime: str = "auto",
+    precision: str | None = None,
 ) -> Encoder:
     """The encoder that `Encoder.save` wrote, with the very same weights.
 
@@ -198,6 +213,8 @@ def load_saved(
         ``"cpu"``, ``"cuda"`` or ``"auto"``.
     runtime : str
         ``"torch"``, ``"openvino"`` or ``"auto"``; their vectors agree within rounding.
+    precision : str, optional
+        ``"f32"`` or ``"bf16"``, in place of that it was saved with.
 
     Raises
     ------
@@ -222,11 +239,15 @@ def load_saved(
         root = bool(content.get("root", False))
         pixel_scale, files = content["pixel_scale"], content["files"]
         expected = content["network_fingerprint"], content["fingerprint"]
+        stored = str(content.get("precision", "f32"))
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DamagedArtefact(
             f"{str(path)!r} cannot be read ({error!r}); restore it or make the folder anew"
         ) from error
+    chosen = precision or stored
     if name.startswith("pca:"):
+        if chosen != "f32":
+            raise UsageError(f"{name} runs in float32; leave --precision out")
         if weights is not None:
             raise UsageError(f"{name} keeps its components with it; leave --weights out")
         network: Network = PcaNetwork.load(Path(folder), name, made_by)
@@ -241,6 +262,7 @@ def load_saved(
             weights=weights,
             device=device,
             runtime=runtime,
+            precision=chosen,
         )
     else:
         network = _backbone(
@@ -249,6 +271,7 @@ def load_saved(
             size=prepare.size,
             device=device,
             runtime=runtime,
+            precision=chosen,
         )
     if network.fingerprint != expected[0]:
         sha256 = made_by.get("weights_sha256")
@@ -264,11 +287,48 @@ def load_saved(
         inner=inner,
         orbit=orbit,
         root=root,
+        precision=stored,
         pixel_scale=pixel_scale,
     )
     if encoder.fingerprint != expected[1]:
         raise DamagedArtefact(f"{str(path)!r} was edited; restore it or make the folder anew")
-    return encoder
+    return encoder if chosen == stored else dataclasses.replace(encoder, precision=chosen)
+
+
+def adapted(
+    encoder: Encoder, cutouts_like: PixelSource, *, bands: str | None, stretch: str | None
+) -> Encoder:
+    """The same network, looking at other bands or through another stretch.
+
+    Parameters
+    ----------
+    encoder : Encoder
+    cutouts_like : PixelSource
+        What it shall look at.
+    bands : str or None
+        Which of their bands stand for its own, in its order: see `parse_bands`.
+    stretch : str or None
+        See `Stretch.parse`.
+
+    Raises
+    ------
+    UnknownName
+        No such band or stretch.
+    UsageError
+        Neither one band nor as many as the network takes.
+    """
+
+    def change(prepare: Prepare) -> Prepare:
+        if bands is not None:
+            given = tuple(cutouts_like.bands)
+            prepare = dataclasses.replace(prepare, bands=given, mix=parse_bands(bands, given))
+        if stretch is not None:
+            settled = Stretch.parse(stretch).resolve(cutouts_like.dtype)
+            prepare = dataclasses.replace(prepare, stretch=settled)
+        return prepare
+
+    inner = tuple(map(change, encoder.inner))
+    return dataclasses.replace(encoder, prepare=change(encoder.prepare), inner=inner)
 
 
 def _where(name: str, files: Mapping[str, Any]) -> str | None:
@@ -281,7 +341,7 @@ def _where(name: str, files: Mapping[str, Any]) -> str | None:
 
 
 def _backbone(
-    spec: str, *, weights: str | Path | None, size: int | None, device: str, runtime: str
+    spec: str, *, weights: str | Path | None, size: int | None, **how: str
 ) -> BackboneNetwork:
     try:
         # torch and timm take seconds to import, and are optional.
@@ -291,7 +351,7 @@ def _backbone(
             f"encoder {spec!r} needs {error.name}, which is not installed; install "
             "skytwin[networks]"
         ) from error
-    return open_backbone(spec, weights=weights, size=size, device=device, runtime=runtime)
+    return open_backbone(spec, weights=weights, size=size, **how)
 
 
 def _trained(folder: Path, name: str, *given: Any, **settings: Any) -> Network:

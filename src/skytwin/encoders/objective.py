@@ -10,7 +10,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from skytwin.encoders.recipe import HeadSettings, Recipe
+from skytwin.encoders.recipe import Recipe
+from skytwin.encoders.recipe_settings import HeadSettings
 from skytwin.encoders.served import make_backbone
 from skytwin.encoders.training_libraries import ProjectionHead
 from skytwin.encoders.views import random_views

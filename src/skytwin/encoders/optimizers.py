@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from skytwin.encoders.recipe import OptimizerSettings
+from skytwin.encoders.recipe_settings import OptimizerSettings
 from skytwin.encoders.training_libraries import LARS, cosine_warmup_schedule
 
 __all__ = ["make_optimizer", "warmup_cosine"]

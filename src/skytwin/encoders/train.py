@@ -108,6 +108,7 @@ def train_encoder(
         exclude=[(name, positions) for name, positions, _ in exclude],
         exclude_arcsec=exclude_arcsec,
         conditions=recipe.conditions,
+        balance=recipe.balance,
     )
     if recipe.batch > len(rows.train):
         raise UsageError(

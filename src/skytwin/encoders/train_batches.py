@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
+from skytwin.encoders.balance import draw
 from skytwin.encoders.objective import Batch
 from skytwin.encoders.training_set import TrainingSet
 
@@ -118,7 +119,8 @@ def _segment(
     data: TrainingSet, schedule: Schedule, seed: int, number: int, rank: int, world: int
 ) -> Iterator[Batch]:
     epoch, parts = schedule.segment(number)
-    order = np.random.default_rng([seed, _ORDER, epoch]).permutation(data.count)
+    rng = np.random.default_rng([seed, _ORDER, epoch])
+    order = rng.permutation(data.count) if data.rate is None else draw(data.rate, rng)
     for part in parts:
         rows = order[part * schedule.batch : (part + 1) * schedule.batch]
         yield _take(data, rows[rank::world])

@@ -90,6 +90,14 @@ def write_encoder(
             "conditions": None
             if conditions is None
             else {"names": conditions.names, "mean": conditions.mean, "std": conditions.std},
+            "balance": None
+            if rows.balance is None
+            else {
+                "column": rows.balance.column,
+                "groups": list(rows.balance.groups),
+                "images": list(rows.balance.images),
+                "share": list(rows.balance.share),
+            },
         }
     )
 

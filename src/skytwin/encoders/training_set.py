@@ -18,7 +18,8 @@ from typing import Any
 import numpy as np
 
 from skytwin.artefact import PARTS, json_bytes
-from skytwin.encoders.recipe import ValidationSettings
+from skytwin.encoders.balance import Balance, balanced, known_rows
+from skytwin.encoders.recipe_settings import BalanceSettings, ValidationSettings
 from skytwin.errors import DataError, UsageError, unknown
 from skytwin.files import sync, write_atomically
 from skytwin.images.columns import numbers
@@ -67,12 +68,14 @@ class Rows:
     left_out : dict of str to int
         Rows that are neither, by reason.
     conditions : Conditions or None
+    balance : Balance or None
     """
 
     train: np.ndarray
     validate: np.ndarray
     left_out: dict[str, int]
     conditions: Conditions | None
+    balance: Balance | None = None
 
     def digest(self) -> str:
         """Hash over both sides."""
@@ -93,6 +96,8 @@ class TrainingSet:
     mean, std : tuple of float
         Of each channel, over a sample of the training images.
     condition : ndarray, shape (n, K), float32, or None
+    rate : ndarray, shape (count,), or None
+        Draws of each training image in an epoch.
     """
 
     images: np.ndarray
@@ -100,6 +105,7 @@ class TrainingSet:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     condition: np.ndarray | None
+    rate: np.ndarray | None = None
 
 
 def choose_rows(
@@ -111,6 +117,7 @@ def choose_rows(
     exclude: Sequence[tuple[str, np.ndarray | None]] = (),
     exclude_arcsec: float = 5.0,
     conditions: Sequence[str] = (),
+    balance: BalanceSettings | None = None,
 ) -> Rows:
     """Which rows train and which validate.
 
@@ -131,6 +138,8 @@ def choose_rows(
         What counts as the same place.
     conditions : sequence of str
         Rows without these numbers are left out.
+    balance : BalanceSettings, optional
+        Rows without a value in its column are left out.
 
     Raises
     ------
@@ -158,6 +167,9 @@ def choose_rows(
     raw = _condition_values(cutouts, conditions)
     if raw is not None:
         leave_out(~np.isfinite(raw).all(axis=1), f"without {', '.join(conditions)}")
+    if balance is not None and balance.column is not None:
+        known = known_rows(cutouts.catalog, balance.column)
+        leave_out(~known, f"without {balance.column}")
     rows = np.flatnonzero(keep)
     if len(rows) < 2:
         raise UsageError(f"{len(rows)} of {len(cutouts)} images are left to train on; need 2")
@@ -173,6 +185,9 @@ def choose_rows(
         validate=rows[validate],
         left_out=left_out,
         conditions=None if raw is None else _standardised(raw, train, tuple(conditions)),
+        balance=None
+        if balance is None or balance.column is None
+        else balanced(cutouts.catalog, balance, train),
     )
 
 
@@ -252,6 +267,7 @@ def prepare_images(
         mean=tuple(found["mean"]),
         std=tuple(found["std"]),
         condition=values,
+        rate=None if rows.balance is None else rows.balance.rate,
     )
 
 

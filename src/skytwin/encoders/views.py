@@ -12,7 +12,7 @@ import math
 import torch
 from torch.nn import functional
 
-from skytwin.encoders.recipe import ViewSettings
+from skytwin.encoders.recipe_settings import ViewSettings
 
 __all__ = ["generator_on", "random_views"]
 
