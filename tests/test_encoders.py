@@ -1,13 +1,10 @@
-"""One contract for all encoders, and what is particular to principal components."""
+"""Opening encoders, averaging over views, and principal components against scikit-learn."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import subprocess
 import sys
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,219 +18,17 @@ from skytwin.encoders.pca import PCA_FILE, PcaNetwork, fit_pca
 from skytwin.errors import DamagedArtefact, DataError, Mismatch, UnknownName, UsageError
 from skytwin.images.prepare import Prepare
 from skytwin.images.stretch import Stretch
-
-
-@dataclass(frozen=True)
-class Pixels:
-    """Cutouts in memory."""
-
-    images: np.ndarray
-    bands: tuple[str, ...] = ("g", "r", "i")
-    pixel_scale: float | None = 0.4
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        return self.images.dtype
-
-    @property
-    def shape(self) -> tuple[int, int, int, int]:
-        return self.images.shape  # type: ignore[return-value]
-
-    def flux(self, rows: np.ndarray) -> np.ndarray:
-        return self.images[rows].astype(np.float32)
-
-
-class ToyNetwork:
-    """Three numbers that can be worked out by hand: the mean, a corner, its row's mean."""
-
-    name, dim, fingerprint = "toy", 3, "toy-1"
-
-    def forward(self, x: np.ndarray) -> np.ndarray:
-        mean, corner, row = x.mean((1, 2, 3)), x[:, 0, 0, 0], x[:, 0, 0].mean(1)
-        return np.stack([mean, corner, row], axis=1)
-
-    def describe(self) -> dict[str, Any]:
-        return {"made_of": "nothing"}
-
-    def save(self, folder: Path) -> dict[str, Any]:
-        return {}
+from toys import Pixels, ToyNetwork, assert_close, random_weights, tilted_galaxies
 
 
 @pytest.fixture(scope="module")
 def galaxies() -> Pixels:
-    """Forty three-band images of tilted ellipses of different sizes and colours, with noise."""
-    random = np.random.default_rng(11)
-    y, x = np.mgrid[:40, :40] - 20.0
-    images = []
-    for _ in range(40):
-        angle, long, short = random.uniform(0, np.pi), *random.uniform(2, 9, 2)
-        u, v = x * np.cos(angle) + y * np.sin(angle), y * np.cos(angle) - x * np.sin(angle)
-        shape = np.exp(-((u / long) ** 2) - ((v / short) ** 2) + 0.01 * u)
-        images.append(random.uniform(1, 5, (3, 1, 1)) * shape)
-    return Pixels((np.array(images) + random.normal(0, 0.05, (40, 3, 40, 40))).astype(np.float32))
+    return tilted_galaxies()
 
 
 @pytest.fixture(scope="module")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Random weights of timm's smallest network."""
-    import torch
-    from safetensors.torch import save_file
-
-    from skytwin.encoders.torchvision_guard import import_timm
-
-    torch.manual_seed(2)
-    model = import_timm().create_model("test_efficientnet", pretrained=False, num_classes=0)
-    path = tmp_path_factory.mktemp("weights") / "tiny.safetensors"
-    save_file(model.state_dict(), path)
-    return path
-
-
-Make = Callable[..., Encoder]
-
-
-@pytest.fixture(params=["toy", "pca:6", "pca:6:abs", "timm:test_efficientnet"])
-def make(request: pytest.FixtureRequest, galaxies: Pixels) -> Make:
-    """Open one of the encoders for some cutouts, with the settings of `open_encoder`."""
-    spec = request.param
-
-    def toy(source: Pixels, orbit: Any = "none", **settings: Any) -> Encoder:
-        pca = open_encoder("pca:1", cutouts_like=source, orbit=orbit, **settings)
-        return dataclasses.replace(pca, network=ToyNetwork())
-
-    def real(source: Pixels, **settings: Any) -> Encoder:
-        if spec.startswith("timm"):
-            settings = {"weights": request.getfixturevalue("weights"), "size": 64, **settings}
-        return open_encoder(spec, cutouts_like=source, **settings)
-
-    return toy if spec == "toy" else real
-
-
-def difference(a: np.ndarray, b: np.ndarray) -> float:
-    return float(np.abs(a - b).max() / np.abs(b).max())
-
-
-def close(a: np.ndarray, b: np.ndarray) -> None:
-    assert a.shape == b.shape
-    assert difference(a, b) < 1e-5
-
-
-@pytest.mark.parametrize("orbit", ["none", "flips", "d4"])
-def test_contract_of_the_vectors(make: Make, galaxies: Pixels, orbit: str) -> None:
-    encoder = make(galaxies, orbit=orbit, stretch="asinh")
-    flux = galaxies.flux(np.arange(7))
-    flux[2, 1, 3:9, 5] = np.nan
-    flux[3, 0] = np.nan
-    before = flux.copy()
-    vectors = encoder.encode(flux)
-    np.testing.assert_array_equal(flux, before)
-    assert vectors.shape == (7, encoder.dim)
-    assert vectors.dtype == np.float32
-    assert np.isfinite(vectors).all()
-    assert len(np.unique(vectors, axis=0)) == 7
-    np.testing.assert_array_equal(encoder.encode(flux), vectors)
-    for batch in (1, 3, 8, 100):
-        close(encoder.encode(flux, batch=batch), vectors)
-    order = np.array([5, 0, 6, 2, 1, 4, 3])
-    close(encoder.encode(flux[order]), vectors[order])
-    assert encoder.encode(flux[:0]).shape == (0, encoder.dim)
-
-
-def test_an_image_and_its_turned_self_have_one_vector(make: Make, galaxies: Pixels) -> None:
-    flux = galaxies.flux(np.arange(3))
-    turned, mirrored = np.rot90(flux, axes=(2, 3)), flux[..., ::-1]
-    d4, flips, plain = (make(galaxies, orbit=orbit) for orbit in ("d4", "flips", "none"))
-    close(d4.encode(turned), d4.encode(flux))
-    close(d4.encode(mirrored), d4.encode(flux))
-    close(flips.encode(mirrored), flips.encode(flux))
-    assert difference(flips.encode(turned), flips.encode(flux)) > 1e-3
-    assert difference(plain.encode(mirrored), plain.encode(flux)) > 1e-3
-
-
-def test_single_band_cutouts(make: Make, galaxies: Pixels) -> None:
-    for kind in (np.float32, np.uint8):
-        images = (galaxies.images[:, :1] * 40).clip(0, 255).astype(kind)
-        source = Pixels(images, bands=("radio",), pixel_scale=None)
-        vectors = make(source, orbit="d4").encode(source.flux(np.arange(4)))
-        assert np.isfinite(vectors).all()
-        assert len(np.unique(vectors, axis=0)) == 4
-
-
-def test_other_images_are_refused(make: Make, galaxies: Pixels) -> None:
-    encoder = make(galaxies, crop="30")
-    with pytest.raises(Mismatch, match="bands g, r, i"):
-        encoder.encode(galaxies.images[:2, :2])
-    with pytest.raises(Mismatch, match="29x40 pixels"):
-        encoder.encode(galaxies.images[:2, :, :, :29])
-
-
-def test_of_a_larger_frame_the_centre_is_seen(make: Make, galaxies: Pixels) -> None:
-    encoder = make(galaxies)
-    flux = galaxies.flux(np.arange(2))
-    close(encoder.encode(np.pad(flux, ((0, 0), (0, 0), (5, 5), (8, 9)))), encoder.encode(flux))
-
-
-def test_every_setting_is_in_the_fingerprint(make: Make, galaxies: Pixels) -> None:
-    base = make(galaxies)
-    settings: list[dict[str, Any]] = [
-        {"size": 32},
-        {"crop": "39"},
-        {"bands": "i,r,g"},
-        {"stretch": "asinh"},
-        {"stretch": "asinh:0.2"},
-        {"stretch": "minmax@image"},
-        {"orbit": "flips"},
-        {"orbit": "d4"},
-        {"interpolation": "nearest"},
-    ]
-    prints = [make(galaxies, **one).fingerprint for one in settings]
-    assert len({base.fingerprint, *prints}) == len(settings) + 1
-    assert make(galaxies).fingerprint == base.fingerprint
-    elsewhere = dataclasses.replace(base, pixel_scale=3.0)
-    assert elsewhere.fingerprint == base.fingerprint
-
-
-def test_the_description_is_json_and_names_no_place(make: Make, galaxies: Pixels) -> None:
-    encoder = make(galaxies, orbit="d4")
-    described = encoder.describe()
-    assert json.loads(json.dumps(described)) == described
-    assert described["fingerprint"] == encoder.fingerprint
-    assert described["orbit"] == "d4"
-    assert described["pixel_scale"] == 0.4
-    assert Prepare.from_dict(described["prepare"]) == encoder.prepare
-    assert "tiny.safetensors" not in json.dumps(described)
-
-
-READ_BACK = """
-import sys
-import numpy as np
-from pathlib import Path
-from skytwin.encoders.load import load_saved
-folder = Path(sys.argv[1])
-encoder = load_saved(folder)
-np.save(folder / "vectors.npy", encoder.encode(np.load(folder / "flux.npy")))
-print(encoder.fingerprint, encoder.bands, encoder.pixel_scale, encoder.orbit)
-print(*sorted({"torch", "sklearn"} & set(sys.modules)))
-"""
-
-
-@pytest.mark.parametrize("spec", ["pca:6", "pca:6:abs", "timm:test_efficientnet"])
-def test_saved_and_loaded_in_another_process(
-    spec: str, galaxies: Pixels, tmp_path: Path, request: pytest.FixtureRequest
-) -> None:
-    settings: dict[str, Any] = {"crop": "14arcsec", "bands": "i,g+r,r", "stretch": "zscale+asinh"}
-    if spec.startswith("timm"):
-        settings |= {"weights": request.getfixturevalue("weights"), "size": 64}
-    encoder = open_encoder(spec, cutouts_like=galaxies, orbit="flips", **settings)
-    encoder.save(tmp_path)
-    flux = galaxies.flux(np.arange(5))
-    np.save(tmp_path / "flux.npy", flux)
-    command = [sys.executable, "-W", "error", "-c", READ_BACK, str(tmp_path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    said, imported = done.stdout.splitlines()
-    assert said == f"{encoder.fingerprint} ('g', 'r', 'i') 0.4 flips"
-    assert imported == ("torch" if spec.startswith("timm") else "")
-    close(np.load(tmp_path / "vectors.npy"), encoder.encode(flux))
+    return random_weights(tmp_path_factory.mktemp("weights") / "tiny.safetensors")
 
 
 def test_opening_without_torch_or_sklearn() -> None:
@@ -358,11 +153,11 @@ def test_several_crops_side_by_side(galaxies: Pixels, weights: Path, tmp_path: P
     both = open_encoder("timm:test_efficientnet", cutouts_like=galaxies, crop="16, 32", **common)
     assert both.dim == 2 * both.network.dim
     # The widest comes first, whatever the order they are named in.
-    close(both.encode(flux), np.concatenate([alone("32"), alone("16")], axis=1))
+    assert_close(both.encode(flux), np.concatenate([alone("32"), alone("16")], axis=1))
     both.save(tmp_path)
     again = load_saved(tmp_path)
     assert again.fingerprint == both.fingerprint
-    close(again.encode(flux), both.encode(flux))
+    assert_close(again.encode(flux), both.encode(flux))
     with pytest.raises(UsageError, match="names one size twice"):
         open_encoder("timm:test_efficientnet", cutouts_like=galaxies, crop="16,16px", **common)
     with pytest.raises(UsageError, match="fitted on one crop"):

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import subprocess
 import sys
+import time
+import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +21,12 @@ from scipy.stats import binomtest
 from sklearn import metrics as truthful
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.linear_model import LogisticRegression
+from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 from typer.testing import CliRunner
 
-from skytwin.answers import figures_probe
+from skytwin import report_probe
+from skytwin.answers import figures_probe, probe_run
 from skytwin.answers.probe import Probe, probe
 from skytwin.answers.probe_classifiers import (
     CLASSIFIERS,
@@ -30,7 +37,8 @@ from skytwin.answers.probe_classifiers import (
     fit_classifier,
 )
 from skytwin.answers.probe_data import gather, named
-from skytwin.answers.probe_fit import open_probes, predict
+from skytwin.answers.probe_fit import predict
+from skytwin.answers.probe_kept import open_probes
 from skytwin.answers.probe_metrics import (
     Outputs,
     Resamples,
@@ -44,13 +52,21 @@ from skytwin.answers.probe_metrics import (
     replicates,
 )
 from skytwin.answers.probe_run import Scaling, budgets_within, draw_labels, folded
+from skytwin.artefact import Manifest
 from skytwin.cli_probe import predict as predict_command
 from skytwin.cli_probe import probe as probe_command
 from skytwin.embeddings.embed import embed_cutouts
 from skytwin.embeddings.table import Embeddings
 from skytwin.embeddings.vectors import Statistics, Vectors
 from skytwin.encoders.load import open_encoder
-from skytwin.errors import DataError, Mismatch, SkytwinError, UnknownName, UsageError
+from skytwin.errors import (
+    DataError,
+    Mismatch,
+    OutputExists,
+    SkytwinError,
+    UnknownName,
+    UsageError,
+)
 from skytwin.images.groups import straddling
 from skytwin.images.ingest import ingest_source
 from toys import MemorySource, blob, raw
@@ -472,6 +488,237 @@ def test_what_cannot_be_kept() -> None:
         predict(survey(dim=9), kept)
 
 
+# Several embeddings side by side.
+
+
+def halves(n: int = N, wide: int = 30) -> dict[str, Embeddings]:
+    """One class of three is told by one embedding, the others by a longer one; other orders."""
+    rng = np.random.default_rng(4)
+    kind = rng.integers(3, size=n)
+    short, long = rng.standard_normal((n, 4)), 5 * rng.standard_normal((n, wide))
+    short[:, 0] += 3 * (kind == 0)
+    long[:, 0] += 15 * (kind == 1)
+    table = {
+        "kind": np.array(list("abc"), dtype=object)[kind],
+        "part": np.where(np.arange(n) % 3 == 0, "test", "train"),
+    }
+    names = np.array([f"s{i}" for i in range(n)])
+    order = rng.permutation(n)
+    return {
+        "short": Embeddings.from_arrays(short, names, table),
+        "long": Embeddings.from_arrays(long[order], names[order]),
+    }
+
+
+def side_by_side(both: dict[str, Embeddings]) -> tuple[np.ndarray, np.ndarray]:
+    """The vectors of each, in the order of the first."""
+    short, long = both.values()
+    return np.array(short.vectors[:]), long.vectors[[long.index[str(i)] for i in short.ids]]
+
+
+def test_blocks_weigh_alike_whatever_their_length() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((200, 12)) * rng.uniform(1, 9, 12) + 5
+    x[:, 11] = 3.0  # never varies, and so weighs nothing
+    z = Scaling.of(x, None, (4, 8)).apply(x)
+    lengths = [(part**2).sum(axis=1).mean() for part in (z[:, :4], z[:, 4:])]
+    assert lengths[0] == pytest.approx(lengths[1]) == pytest.approx(11 / 2)
+    plain = Scaling.of(x, None).apply(x)
+    np.testing.assert_allclose(z[:, 4:], plain[:, 4:] * np.sqrt(11 / 2 / 7))
+    np.testing.assert_array_equal(
+        Scaling.of(x[:, :10], None, (5, 5)).apply(x[:, :10]), plain[:, :10]
+    )
+
+
+def test_together_is_the_classifier_on_both_blocks() -> None:
+    both = halves()
+    found = probe(both, "kind", split="part", together=True, **QUICK)
+    assert [source.name for source in found.sources] == ["short", "long", "short + long"]
+    joined = found.score("lr", "short + long")
+    assert joined.dim == 34
+    truth = np.array(both["short"].catalog["kind"].to_pylist())
+    test = np.array(both["short"].catalog["part"].to_pylist()) == "test"
+    blocks = []
+    for block in side_by_side(both):
+        scaled = StandardScaler().fit(block[~test]).transform(block)
+        blocks.append(scaled * np.sqrt(17 / block.shape[1]))
+    x = np.hstack(blocks)
+    want = LogisticRegression(max_iter=1000, tol=1e-8).fit(x[~test], truth[~test])
+    np.testing.assert_allclose(joined.outputs.probability, want.predict_proba(x[test]), atol=1e-4)
+    # Each alone cannot tell two of the classes apart; the comparisons say so.
+    rows = {(row["one"], row["other"]): row for row in found.comparisons.to_pylist()}
+    assert set(rows) == {
+        ("short + long", "short"), ("short + long", "long"), ("short", "long")
+    }  # fmt: skip
+    assert rows["short + long", "short"]["accuracy_difference_lower"] > 0
+    assert rows["short + long", "long"]["auc_difference_lower"] > 0
+    assert found.best is joined
+
+
+def test_trees_and_the_discriminant_do_not_see_the_weights() -> None:
+    both = halves()
+    settings = {**QUICK, "classifiers": ["lda", "ext", "knn"], "folds": 0}
+    together = probe(both, "kind", split="part", together=True, **settings)
+    short = both["short"]
+    whole = Embeddings.from_arrays(np.hstack(side_by_side(both)), short.ids, short.catalog)
+    plain = probe({"whole": whole}, "kind", split="part", **settings)
+    for name, same in (("lda", True), ("ext", True), ("knn", False)):
+        one = together.score(name, "short + long").outputs.values
+        other = plain.score(name).outputs.values
+        assert np.allclose(one, other, atol=1e-9) is same, name
+
+
+def test_together_takes_rows_that_are_in_all() -> None:
+    both = halves()
+    long = both["long"]
+    few = Embeddings.from_arrays(
+        np.concatenate([long.vectors[:][:-10], np.ones((3, 30))]),
+        [*long.ids[:-10], "n1", "n2", "n3"],
+    )
+    found = probe(
+        {"short": both["short"], "few": few}, "kind", split="part", together=True, **QUICK
+    )
+    assert found.labelled.left_out == {"not in every embedding": 10}
+    assert "3 rows of few are not in short: left out" in found.notes
+    assert "10 not in every embedding" in report_probe.describe(found)
+    with pytest.raises(UsageError, match="one embedding together; expected two"):
+        probe(both["short"], "kind", together=True, **QUICK)
+
+
+def test_a_joined_probe_is_kept_and_applied(tmp_path: Path) -> None:
+    both = halves()
+    settings = {**QUICK, "classifiers": ["lr", "lda"], "folds": 0}
+    found = probe(both, "kind", split="part", together=True, **settings)
+    for classifier in ("lr", "lda"):
+        kept = found.fit_final(classifier, "short + long")
+        assert [part.dim for part in kept.parts] == [4, 30]
+        said = predict(list(both.values()), kept)
+        test = found.labelled.test
+        chance = np.stack([said.table[f"p_{c}"].to_numpy() for c in "abc"], axis=1)[test]
+        want = found.score(classifier, "short + long").outputs.probability
+        np.testing.assert_allclose(chance, want, atol=1e-7)
+        assert sum(said.table["trained"].to_pylist()) == (~test).sum()
+    fewer = Embeddings.from_arrays(both["long"].vectors[:][:-25], both["long"].ids[:-25])
+    said = predict([both["short"], fewer], kept)
+    assert (len(said.table), said.absent) == (N - 25, 25)
+    assert "25 not in every embedding: left out" in said.summary
+    wanted = predict(list(both.values()), kept).table
+    assert said.table["predicted"].to_pylist() == [
+        row["predicted"] for row in wanted.to_pylist() if row["id"] in fewer.index
+    ]
+    with pytest.raises(Mismatch, match=r"fitted on vectors of .* \+ .*; these are of"):
+        predict(both["short"], kept)
+    strangers = Embeddings.from_arrays(np.ones((5, 30)), [f"x{i}" for i in range(5)])
+    with pytest.raises(DataError, match="no object asked for is in every embedding"):
+        predict([both["short"], strangers], kept)
+
+
+def test_predictions_of_some_rows() -> None:
+    emb = survey()
+    kept = probe(emb, "kind", split="part", **{**QUICK, "folds": 0}).fit_final("lr")
+    whole, some = predict(emb, kept), predict(emb, kept, where="ra < 13 and part = 'test'")
+    rows = [i for i, row in enumerate(emb.catalog.to_pylist()) if row["ra"] < 13 and i % 4 == 0]
+    assert some.table.equals(whole.table.take(rows))
+    assert "objects with ra < 13 and part = 'test' by lr" in some.summary
+    with pytest.raises(DataError, match="no object fulfils 'ra > 99'"):
+        predict(emb, kept, where="ra > 99")
+    with pytest.raises(UsageError, match="nonsuch"):
+        predict(emb, kept, where="nonsuch > 1")
+
+
+def peak_of(work: Callable[[], Any]) -> int:
+    """Most bytes held at a time beyond those held before."""
+    tracemalloc.start()
+    try:
+        work()
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+def test_one_float64_copy_of_the_training_rows_and_no_more() -> None:
+    x = np.random.default_rng(0).standard_normal((60_000, 48), dtype=np.float32)
+    truth = (x[:, 0] > 0).astype(np.int64)
+    scaling = Scaling.of(x, None, (30, 18))
+    z = scaling.apply(x)
+    assert peak_of(lambda: Scaling.of(x, None, (30, 18))) < 0.4 * z.nbytes
+    assert peak_of(lambda: scaling.apply(x)) < 1.1 * z.nbytes
+    # One class at a time.
+    assert peak_of(lambda: fit_classifier("lda", z, truth, np.arange(len(x)), 2)) < 1.1 * z.nbytes
+
+
+# Killed, and repeated.
+
+
+class Killed(BaseException):
+    """What a test stops a run with."""
+
+
+def test_a_killed_probe_goes_on_to_the_same_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    emb, out = survey(), tmp_path / "out"
+    settings = {**QUICK, "classifiers": ["lr", "svc", "ext"], "budget": [20], "draws": 2}
+    want = probe(emb, "kind", split="part", **settings)
+    fit, made = probe_run.fit_classifier, []
+
+    def counted(name: str, *rest: Any, **more: Any) -> Any:
+        if len(made) == 7:
+            raise Killed
+        made.append(name)
+        return fit(name, *rest, **more)
+
+    monkeypatch.setattr(probe_run, "fit_classifier", counted)
+    with pytest.raises(Killed):
+        probe(emb, "kind", split="part", out=out, **settings)
+    assert not (out / "manifest.json").exists()
+    with pytest.raises(
+        OutputExists, match="unfinished run with other settings .recipe.seed: 0 then, 1"
+    ):
+        probe(emb, "kind", split="part", out=out, **settings, seed=1)
+    with pytest.raises(UsageError, match="unfinished run"):
+        open_probes(out)
+    made[:] = [""] * 8  # counts on, kills no more
+    found = probe(emb, "kind", split="part", out=out, **settings)
+    assert len(made) - 8 == 3 * (3 + 1 + 2) - 7
+    for name in ("table", "comparisons", "curves", "predictions"):
+        assert getattr(found, name).equals(getattr(want, name)), name
+    for one, other in zip(found.scores, want.scores, strict=True):
+        np.testing.assert_array_equal(one.outputs.values, other.outputs.values)
+    report_probe.save_probe(found, out, [])
+    assert Manifest.open(out, "probe").recipe["label"] == "kind"
+    assert {path.name for path in out.iterdir()}.isdisjoint({"parts", "journal.jsonl", "run.json"})
+    with pytest.raises(OutputExists, match="already holds a finished result"):
+        probe(emb, "kind", split="part", out=out, **settings)
+
+
+@pytest.mark.slow
+def test_a_probe_killed_outright_goes_on(embedding: Path, tmp_path: Path) -> None:
+    words = [
+        "probe", embedding, "--label", "kind", "--split", "part", "--classifiers", "lr,rf",
+        "--no-baselines",
+        "--budget", "30", "--draws", 2, "--folds", 4, "--repeats", 2, "--quiet",
+    ]  # fmt: skip
+    assert run(*words, "--out", tmp_path / "whole")[0] == 0
+    out = tmp_path / "out"
+    code = "from skytwin.cli import main\nmain()"
+    started = subprocess.Popen(
+        [sys.executable, "-c", code, *map(str, words), "--out", str(out)], start_new_session=True
+    )
+    journal, until = out / "journal.jsonl", time.monotonic() + 90
+    while not (journal.exists() and journal.read_bytes().count(b"\n") > 5):
+        assert started.poll() is None
+        assert time.monotonic() < until
+        time.sleep(0.01)
+    os.killpg(started.pid, signal.SIGKILL)
+    started.wait()
+    assert not (out / "manifest.json").exists()
+    assert run(*words, "--out", out)[0] == 0
+    for name in ("table", "comparisons", "labels", "test_rows"):
+        one, other = (pq.read_table(f / f"{name}.parquet") for f in (out, tmp_path / "whole"))
+        assert one.equals(other), name
+
+
 # From the command line.
 
 app = typer.Typer()
@@ -514,24 +761,36 @@ SHORT = ["--folds", 3, "--repeats", 1, "--bootstrap", 200, "--draws", 2, "--quie
 def test_from_the_command_line(embedding: Path, tmp_path: Path) -> None:
     out, other = tmp_path / "probe", embedding.parent / "emb4"
     code, said = run(
-        "probe", embedding, other, "--label", "kind", "--split", "part", "--classifiers",
+        "probe", embedding, other, "--together", "--label", "kind", "--split", "part",
+        "--classifiers",
         "lr,svc", "--budget", "10,30", "--keep", "lr", "--out", out, "--save",
         tmp_path / "t.csv", "--save", tmp_path / "f.png", *SHORT,
     )  # fmt: skip
     assert code == 0, said
     assert "bright or dark (positive)" in said
     assert "baselines: the central 24 x 24 pixels as 24 x 24" in said
-    assert "emb8 less emb4" in said
+    assert "emb8 + emb4 less emb4" in said
     assert "pixels, PCA 64" in said
     assert (tmp_path / "f.png").stat().st_size > 1000
     names = {path.name for path in out.iterdir()}
     assert {f"{n}.{e}" for n in ("scores", "roc", "labels") for e in ("png", "pdf")} <= names
-    assert {"table.csv", "comparisons.parquet", "report.txt", "probe-2.json"} <= names
+    assert {"table.csv", "comparisons.parquet", "report.txt", "probe-3.json"} <= names
     assert not {name for name in names if name.endswith((".pkl", ".joblib"))}
-    assert len(pq.read_table(out / "table.parquet")) == 8
+    assert len(pq.read_table(out / "table.parquet")) == 10
     # The baselines see the planted brightness, too: the pixels hold it.
     assert min(pq.read_table(out / "table.parquet")["auc"].to_pylist()) > 0.6
-    assert [each.classifier for each in open_probes(out)] == ["lr", "lr"]
+    assert [len(each.parts) for each in open_probes(out)] == [1, 1, 2]
+
+    for number, words in enumerate(([embedding, other], [other, embedding])):
+        saved = tmp_path / f"joined{number}.parquet"
+        code, said = run("predict", *words, "--probe", out, "--save", saved)
+        assert code == 0, said
+    # In whichever order the two are named.
+    assert pq.read_table(tmp_path / "joined0.parquet").equals(pq.read_table(saved))
+    code, said = run("predict", embedding, embedding, "--probe", out)
+    assert (code, "fitted on vectors of pca:8 or pca:4 or pca:8 + pca:4" in said) == (1, True)
+    code, said = run("predict", other, "--probe", out, "--where", "kind = 'bright'")
+    assert (code, "50 objects with kind = 'bright' by lr" in said) == (0, True)
 
     code, said = run("predict", other, "--probe", out, "--out", tmp_path / "said")
     assert code == 0, said

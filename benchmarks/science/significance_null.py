@@ -7,18 +7,21 @@
 *Uniform*: references drawn at random, an object chosen beforehand; its tail probability must be at
 most ``a`` in at most a share ``a`` of the cases. *Mixture*: a survey of a broad background and
 clumps of objects that belong together; references from one clump, and every match of another origin
-is false. *Embedding*: random references of a class, and the share of the class among the matches.
+is false. *Embedding*: random references of a class, and the share of the class among the matches;
+then probabilities, all other objects labelled.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 import skytwin
+from skytwin.answers.calibrate import calibrate
 from skytwin.answers.search import search
 from skytwin.answers.significance import significance
 from skytwin.embeddings.table import Embeddings
@@ -213,6 +216,29 @@ def real(embeddings: Embeddings, conditions: Sequence[str], draws: int) -> Itera
             )
 
 
+def probabilities(embeddings: Embeddings, conditions: Sequence[str]) -> Iterator[str]:
+    yield (
+        "| class | combine | chosen | base rate | at the first match | log loss (base) | "
+        "Brier (base) | skill | bins that agree |"
+    )
+    yield "|" + "---|" * 9
+    for text in conditions:
+        positive = positive_rows(embeddings.catalog, (text,))[0]
+        rng = np.random.default_rng(0)
+        like = names(embeddings, rng.choice(np.flatnonzero(positive), 5, replace=False))
+        for combine in ("mean", "auto"):
+            found = calibrate(skytwin.purity(embeddings, like, text, combine=combine))
+            bins = found.reliability
+            agree = (bins.lower <= bins.predicted) & (bins.predicted <= bins.upper)
+            yield (
+                f"| {text} | {combine} | {found.method} | {found.base.value:.3f} | "
+                f"{found.probability[0]:.2f} | {found.log_loss:.3f} ({found.log_loss_base:.3f}) | "
+                f"{found.brier:.3f} ({found.brier_base:.3f}) | {found.skill:.2f} "
+                f"[{found.skill_lower:.2f}, {found.skill_upper:.2f}] | "
+                f"{agree.sum()} of {len(agree)} |"
+            )
+
+
 def spread(values: list[float]) -> str:
     low, middle, high = np.quantile(values, [0.1, 0.5, 0.9])
     return f"{middle:.2f} ({low:.2f} to {high:.2f})"
@@ -226,7 +252,12 @@ def main() -> None:
     parser.add_argument("--draws", type=int, default=30)
     given = parser.parse_args()
     if given.embedding:
-        lines = real(skytwin.open(given.embedding), given.positive, given.draws)
+        opened = skytwin.open(given.embedding)
+        lines = itertools.chain(
+            real(opened, given.positive, given.draws),
+            [""],
+            probabilities(opened, given.positive),
+        )
     else:
         lines = simulated(given.quick)
     for line in lines:

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from skytwin.answers.maps import Map, make_map
     from skytwin.answers.maps_place import open_map, place
     from skytwin.answers.probe import Probe, probe
-    from skytwin.answers.probe_fit import KeptProbe, Predictions, open_probes, predict
+    from skytwin.answers.probe_fit import Predictions, predict
+    from skytwin.answers.probe_kept import KeptProbe, open_probes
     from skytwin.answers.purity import PurityCurve, purity
     from skytwin.answers.query import Reference
     from skytwin.answers.search import Matches, search
@@ -47,7 +48,7 @@ _HOME = {
     "Explanation": "skytwin.answers.explain",
     "Importance": "skytwin.answers.importance",
     "Map": "skytwin.answers.maps",
-    "KeptProbe": "skytwin.answers.probe_fit",
+    "KeptProbe": "skytwin.answers.probe_kept",
     "Matches": "skytwin.answers.search",
     "Predictions": "skytwin.answers.probe_fit",
     "Probe": "skytwin.answers.probe",
@@ -69,7 +70,7 @@ _HOME = {
     "make_map": "skytwin.answers.maps",
     "open": "skytwin.verbs",
     "open_map": "skytwin.answers.maps_place",
-    "open_probes": "skytwin.answers.probe_fit",
+    "open_probes": "skytwin.answers.probe_kept",
     "place": "skytwin.answers.maps_place",
     "predict": "skytwin.answers.probe_fit",
     "probe": "skytwin.answers.probe",

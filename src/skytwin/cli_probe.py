@@ -9,7 +9,6 @@ import typer
 
 from skytwin.cli_options import (
     CutoutsAt,
-    Emb,
     GroupArcsec,
     Quiet,
     Result,
@@ -29,6 +28,9 @@ def probe(
         list[Path], typer.Argument(help="Folders that `skytwin embed` wrote, of the same objects.")
     ],
     label: Annotated[str, typer.Option("--label", help="Column of classes.")],
+    together: Annotated[
+        bool, typer.Option("--together", help="Also all embeddings side by side, as one.")
+    ] = False,
     split: Annotated[
         str | None,
         typer.Option("--split", help="Column of train and test [a fifth at random tests]."),
@@ -72,7 +74,12 @@ def probe(
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Of splits, folds, draws, forests.")] = 0,
     jobs: Annotated[int, typer.Option("--jobs", help="Threads of the forests.")] = 1,
-    out: Result = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(
+            "--out", help="Folder for tables, pictures and manifest; resumed if unfinished."
+        ),
+    ] = None,
     save: Save = None,
     quiet: Quiet = False,
 ) -> None:
@@ -80,14 +87,15 @@ def probe(
     from skytwin import report_probe
     from skytwin.answers.probe import choose_classifiers
     from skytwin.answers.probe import probe as run
-    from skytwin.answers.probe_fit import require_keepable
+    from skytwin.answers.probe_data import joined_name, widest
+    from skytwin.answers.probe_kept import require_keepable
     from skytwin.embeddings.table import Embeddings
     from skytwin.images.cutouts import Cutouts
     from skytwin.report_files import check_targets
 
-    check_targets(out, save or [])
+    check_targets(None, save or [])
     opened = [Embeddings.open(folder) for folder in embeddings]
-    chosen, _ = choose_classifiers(listed(classifiers), max(each.dim for each in opened))
+    chosen, _ = choose_classifiers(listed(classifiers), widest(opened, together))
     if keep is not None:
         require_keepable(keep)
         if out is None:
@@ -97,6 +105,7 @@ def probe(
     found = run(
         opened,
         label,
+        together=together,
         split=split,
         positive=positive_class,
         where=where,
@@ -112,18 +121,27 @@ def probe(
         cutouts=Cutouts(cutouts) if cutouts is not None else None,
         seed=seed,
         jobs=jobs,
+        out=out,
         quiet=quiet,
     )
-    kept = [found.fit_final(keep, name) for name in found.embeddings] if keep is not None else []
+    names = [*found.embeddings, *([joined_name(found.embeddings)] if together else [])]
+    kept = [found.fit_final(keep, name) for name in names] if keep is not None else []
     typer.echo(report_probe.describe(found))
     tell(report_probe.save_probe(found, out, save or [], kept))
 
 
 def predict(
-    embedding: Emb,
+    embeddings: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Folder that `skytwin embed` wrote; several, of the same objects, for a probe of "
+            "them together."
+        ),
+    ],
     probe: Annotated[
         Path, typer.Option("--probe", help="Folder that `skytwin probe --keep` wrote.")
     ],
+    where: Where = None,
     seed: Annotated[int, typer.Option("--seed", help="Of the drift's resamples.")] = 0,
     out: Result = None,
     save: Annotated[
@@ -142,7 +160,8 @@ def predict(
     check_targets(out, [])
     for path in save or []:
         require_new(path, FORMATS)
-    found = run(Embeddings.open(embedding), probe, seed=seed)
+    opened = [Embeddings.open(folder) for folder in embeddings]
+    found = run(opened, probe, where=where, seed=seed)
     typer.echo(found.summary)
     tell(save_predictions(found, out, save or [], probe))
 

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from skytwin.answers.export import write_table
-from skytwin.answers.probe import Probe
-from skytwin.answers.probe_fit import KeptProbe, Predictions
+from skytwin.answers.probe import Probe, probe_run
+from skytwin.answers.probe_fit import Predictions
+from skytwin.answers.probe_kept import KeptProbe
 from skytwin.answers.probe_metrics import Estimate
 from skytwin.artefact import Manifest, Parent
 from skytwin.report_files import draw_pictures, save_each, written
@@ -122,33 +123,29 @@ def save_probe(
     save_each(save, lambda: _drawings(found)["scores"](), found.table, meta)
     if out is None:
         return written(save)
-    parents = {name: each.as_parent() for name, each in found.embeddings.items()}
-    with result_folder(
-        out,
-        kind="probe",
-        recipe=found.settings,
-        summary={
-            "classes": list(found.classes),
-            "test_rows": len(found.truth),
-            "base_rate": found.base.value,
-            "best": f"{found.best.embedding}, {found.best.classifier}",
-            "kept": [each.classifier for each in kept],
-        },
-        inputs={name: parent.path for name, parent in parents.items()},
-        parents=parents,
-    ) as where:
+    with probe_run(out, found.embeddings, found.settings) as run:
+        where = run.folder
         for name, table in (
             ("table", found.table),
             ("comparisons", found.comparisons),
             ("labels", found.curves),
             ("test_rows", found.predictions),
         ):
-            write_table(table, where / f"{name}.csv", meta)
-            write_table(table, where / f"{name}.parquet", meta)
+            write_table(table, where / f"{name}.csv", meta, overwrite=True)
+            write_table(table, where / f"{name}.parquet", meta, overwrite=True)
         (where / "report.txt").write_text(describe(found) + "\n", encoding="utf-8")
         for number, each in enumerate(kept, 1):
             each.save(where, number)
         draw_pictures(where, _drawings(found), meta)
+        run.finish(
+            {
+                "classes": list(found.classes),
+                "test_rows": len(found.truth),
+                "base_rate": found.base.value,
+                "best": f"{found.best.embedding}, {found.best.classifier}",
+                "kept": [each.classifier for each in kept],
+            }
+        )
     return written([*save, out])
 
 
@@ -175,20 +172,26 @@ def save_predictions(
         write_table(found.table, path, meta)
     if out is None:
         return written(save)
-    parent = found.embeddings.as_parent()
+    parents = [each.as_parent() for each in found.embeddings]
     kept = Manifest.open(probe, "probe").fingerprint
     with result_folder(
         out,
         kind="predictions",
-        recipe={"label": found.probe.label, "classifier": found.probe.classifier},
+        recipe={
+            "label": found.probe.label,
+            "classifier": found.probe.classifier,
+            "where": found.where,
+            "seed": found.seed,
+        },
         summary={
             "objects": len(found.table),
             "left_out": found.left_out,
+            "absent": found.absent,
             "drift": None if found.drift is None else found.drift.verdict,
         },
-        inputs={"embedding": parent.path, "probe": str(probe)},
+        inputs={"embeddings": [parent.path for parent in parents], "probe": str(probe)},
         parents={
-            "embeddings": parent,
+            **{f"embeddings_{number}": parent for number, parent in enumerate(parents, 1)},
             "probe": Parent(kind="probe", path=str(probe.resolve()), fingerprint=kept),
         },
     ) as where:

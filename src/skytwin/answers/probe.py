@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,19 +13,29 @@ import pyarrow as pa
 
 from skytwin.answers.intervals import Proportion
 from skytwin.answers.probe_classifiers import CLASSIFIERS, check_classifiers
-from skytwin.answers.probe_data import Labelled, Source, gather, named, pixel_sources, require_folds
-from skytwin.answers.probe_fit import KeptProbe, keep
+from skytwin.answers.probe_data import (
+    Labelled,
+    Source,
+    gather,
+    named,
+    pixel_sources,
+    require_folds,
+    widest,
+)
+from skytwin.answers.probe_kept import KeptProbe, keep
 from skytwin.answers.probe_metrics import Resamples
+from skytwin.answers.probe_resume import Fits
 from skytwin.answers.probe_run import budgets_within
 from skytwin.answers.probe_score import CURVES, METRICS, Score, Work, compared, every_label
 from skytwin.embeddings.table import Embeddings
 from skytwin.errors import UsageError, unknown
 from skytwin.progress import Progress
+from skytwin.run import Run
 
 if TYPE_CHECKING:
     from skytwin.images.cutouts import Cutouts
 
-__all__ = ["BUDGET", "Probe", "Score", "choose_classifiers", "probe"]
+__all__ = ["BUDGET", "Probe", "Score", "choose_classifiers", "probe", "probe_run"]
 
 BUDGET = (10, 30, 100, 300, 1000, 3000, 10000)
 _MODEST = 1024  # numbers above which gradient boosting takes minutes
@@ -110,7 +122,7 @@ class Probe:
             raise UsageError(f"{source.name!r} is a baseline; keep a probe of an embedding")
         tested = {name: vars(value) for name, value in score.metrics.items()}
         return keep(
-            self.embeddings[source.name],
+            [self.embeddings[name] for name in source.parts],
             source,
             self.labelled,
             classifier,
@@ -175,6 +187,7 @@ def probe(
     embeddings: Embeddings | Sequence[Embeddings] | Mapping[str, Embeddings],
     label: str,
     *,
+    together: bool = False,
     split: str | None = None,
     positive: str | None = None,
     where: str | None = None,
@@ -191,6 +204,7 @@ def probe(
     seed: int = 0,
     level: float = 0.95,
     jobs: int = 1,
+    out: str | Path | None = None,
     quiet: bool = True,
 ) -> Probe:
     """Read a label from vectors with simple classifiers.
@@ -201,6 +215,9 @@ def probe(
         Matched by object id. Catalogue columns are those of the first.
     label : str
         Column of classes.
+    together : bool
+        Also read the label from all embeddings side by side, every embedding weighing alike
+        (see `skytwin.answers.probe_run.Scaling`).
     split : str, optional
         Column of ``train`` and ``test``. Without it a fifth of the objects are the test rows.
     positive : str, optional
@@ -231,6 +248,9 @@ def probe(
         Coverage of the intervals.
     jobs : int
         Threads of the forests.
+    out : path, optional
+        Folder to keep every fit in as it is made: killed, the same call goes on from there to the
+        same result. `skytwin.report_probe.save_probe` finishes the folder.
     quiet : bool
         Show no progress.
 
@@ -238,85 +258,110 @@ def probe(
     ------
     UsageError
         A setting is out of range; no such column, class or classifier.
+    OutputExists
+        ``out`` holds anything else.
     DataError
         One class, or one of too few objects for the folds.
     """
     _check_numbers(folds, repeats, bootstrap, budget, draws, level)
     given = named(embeddings)
-    chosen, notes = choose_classifiers(classifiers, max(each.dim for each in given.values()))
-    labelled, sources = gather(
-        given,
-        label,
-        split=split,
-        positive=positive,
-        where=where,
-        group_arcsec=group_arcsec,
-        seed=seed,
-    )
-    if folds:
-        require_folds(labelled, folds, label)
-    notes = [*labelled.notes, *notes]
-    train = int((~labelled.test).sum())
-    if baselines:
-        made, said = pixel_sources(
-            list(given.values()), labelled.ids, train, crop=crop, cutouts=cutouts
-        )
-        sources += made
-        notes.append(said)
-    again = Resamples(group=labelled.group[labelled.test], count=bootstrap, seed=seed)
-    budgets = budgets_within(budget, labelled)
-    fits = 1 + folds * repeats + len(budgets) * draws
-    scores: list[Score] = []
-    curves: list[dict[str, Any]] = []
-    drawn: dict[tuple[str, str], dict[str, np.ndarray]] = {}
-    total = len(sources) * len(chosen) * fits
-    with Progress("probe", total, unit="fits", quiet=quiet) as bar:
-        work = Work(
-            labelled=labelled,
-            classifiers=chosen,
-            again=again,
+    chosen, notes = choose_classifiers(classifiers, widest(given.values(), together))
+    settings: dict[str, Any] = {
+        "label": label,
+        "together": together,
+        "split": split,
+        "positive": positive,
+        "where": where,
+        "classifiers": list(chosen),
+        "folds": folds,
+        "repeats": repeats,
+        "group_arcsec": group_arcsec,
+        "bootstrap": bootstrap,
+        "budget": [int(each) for each in budget],
+        "draws": draws,
+        "baselines": baselines,
+        "crop": crop,
+        "seed": seed,
+        "level": level,
+    }
+    with contextlib.ExitStack() as stack:
+        run = None if out is None else stack.enter_context(probe_run(out, given, settings))
+        labelled, sources = gather(
+            given,
+            label,
+            together=together,
+            split=split,
+            positive=positive,
+            where=where,
+            group_arcsec=group_arcsec,
             seed=seed,
-            jobs=jobs,
-            level=level,
-            bar=bar,
         )
-        for source in sources:
-            found, own = work.scores(source, folds, repeats)
-            scores += found
-            drawn |= {(source.name, name): each for name, each in own.items()}
-            curves += work.curve(source, budgets, draws)
-            curves += [every_label(score, train) for score in found] if budget else []
+        if folds:
+            require_folds(labelled, folds, label)
+        notes = [*labelled.notes, *notes]
+        train = int((~labelled.test).sum())
+        if baselines:
+            made, said = pixel_sources(
+                list(given.values()), labelled.ids, train, crop=crop, cutouts=cutouts
+            )
+            sources += made
+            notes.append(said)
+        again = Resamples(group=labelled.group[labelled.test], count=bootstrap, seed=seed)
+        budgets = budgets_within(budget, labelled)
+        steps = 1 + folds * repeats + len(budgets) * draws
+        scores: list[Score] = []
+        curves: list[dict[str, Any]] = []
+        drawn: dict[tuple[str, str], dict[str, np.ndarray]] = {}
+        total, fits = len(sources) * len(chosen) * steps, Fits(run)
+        with Progress("probe", total, done=len(fits), unit="fits", quiet=quiet) as bar:
+            work = Work(
+                labelled=labelled,
+                classifiers=chosen,
+                again=again,
+                seed=seed,
+                jobs=jobs,
+                level=level,
+                fits=fits,
+                bar=bar,
+            )
+            for source in sources:
+                found, own = work.scores(source, folds, repeats)
+                scores += found
+                drawn |= {(source.name, name): each for name, each in own.items()}
+                curves += work.curve(source, budgets, draws)
+                curves += [every_label(score, train) for score in found] if budget else []
     truth = labelled.truth
     often = np.bincount(truth[~labelled.test], minlength=len(labelled.classes)).argmax()
     asked = truth[labelled.test]
+    # What is joined comes first: its gain over each alone is asked for, not the reverse.
+    joined = {source.name for source in sources if len(source.parts) > 1}
+    in_order = sorted(scores, key=lambda score: score.embedding not in joined)
     return Probe(
         scores=tuple(scores),
-        comparisons=compared(scores, drawn, asked, level),
+        comparisons=compared(in_order, drawn, asked, level),
         curves=pa.Table.from_pylist(curves, schema=CURVES),
         label=label,
         labelled=labelled,
         base=Proportion.of(int((asked == often).sum()), len(asked), level),
         notes=tuple(notes),
-        settings={
-            "label": label,
-            "split": split,
-            "positive": positive,
-            "where": where,
-            "classifiers": list(chosen),
-            "folds": folds,
-            "repeats": repeats,
-            "group_arcsec": group_arcsec,
-            "bootstrap": bootstrap,
-            "budget": [int(each) for each in budget],
-            "draws": draws,
-            "baselines": baselines,
-            "crop": crop,
-            "seed": seed,
-            "level": level,
-        },
+        settings=settings,
         embeddings=given,
         sources=tuple(sources),
         level=level,
+    )
+
+
+def probe_run(
+    out: str | Path, embeddings: Mapping[str, Embeddings], settings: Mapping[str, Any]
+) -> Run:
+    """The folder of a probe with these settings, to fill or to go on with."""
+    parents = {name: each.as_parent() for name, each in embeddings.items()}
+    return Run(
+        out,
+        kind="probe",
+        recipe=settings,
+        inputs={name: parent.path for name, parent in parents.items()},
+        parents=parents,
     )
 
 

@@ -50,6 +50,7 @@ LINEAR = ("lr", "lda", "linear")
 
 _PENALTIES = np.logspace(-5, 1, 7)
 _INNER_FOLDS = 5
+_BLOCK = 4096
 
 
 class Fitted(Protocol):
@@ -122,7 +123,11 @@ def check_classifiers(names: Sequence[str]) -> tuple[str, ...]:
 
 def standardisation(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mean and scale of every feature, each (D,) float64; 1 for a feature that never varies."""
-    mean, scale = x.mean(axis=0, dtype=np.float64), x.std(axis=0, dtype=np.float64)
+    mean, square = x.mean(axis=0, dtype=np.float64), np.zeros(x.shape[1])
+    for begin in range(0, len(x), _BLOCK):
+        off = x[begin : begin + _BLOCK] - mean
+        square += np.einsum("ij,ij->j", off, off)
+    scale = np.sqrt(square / len(x))
     # Rounding leaves a feature that never varies a width of a few ulps.
     return mean, np.where(scale <= 1e-7 * np.abs(mean), 1.0, scale)
 
@@ -218,8 +223,9 @@ def _tuned(x: np.ndarray, truth: np.ndarray, group: np.ndarray, classes: int, se
         out = part == fold
         if len(np.unique(truth[~out])) < classes:  # only where one object has several classes
             return _widened(_logistic(inner, truth, 0.01), basis)
+        seen = inner[~out]
         for place, penalty in enumerate(_PENALTIES):
-            fit = _logistic(inner[~out], truth[~out], float(penalty))
+            fit = _logistic(seen, truth[~out], float(penalty))
             found = fit.decision_function(inner[out])
             logits[place, out] = found[:, None] if found.ndim == 1 else found
     scored = [_temperature(each, truth) for each in logits]
@@ -252,14 +258,20 @@ def _discriminant(x: np.ndarray, truth: np.ndarray, classes: int) -> Linear:
     prior = np.bincount(truth, minlength=classes) / len(truth)
     means = np.stack([x[truth == k].mean(axis=0) for k in range(classes)])
     rows, diagonal = [], np.zeros(x.shape[1])
+    long = len(x) >= x.shape[1]
     for k in range(classes):
-        off = x[truth == k] - means[k]
-        scale = off.std(axis=0)
+        off = x[truth == k]
+        off -= means[k]
+        scale = np.sqrt(np.einsum("ij,ij->j", off, off) / len(off))
         scale = np.where(scale <= 1e-12, 1.0, scale)
-        shrinkage, level = _ledoit_wolf(off / scale)
-        rows.append(off * np.sqrt(prior[k] * (1 - shrinkage) / len(off)))
+        off /= scale
+        shrinkage, level = _ledoit_wolf(off)
+        off *= scale * np.sqrt(prior[k] * (1 - shrinkage) / len(off))
+        # Where there are more rows than features, their products are all that is needed.
+        rows.append(off.T @ off if long else off)
         diagonal += prior[k] * shrinkage * level * scale**2
-    coefficients = _solve(np.concatenate(rows), diagonal, means.T).T
+    solve = _solve_products if long else _solve_rows
+    coefficients = solve(rows, diagonal, means.T).T
     intercept = np.log(prior) - 0.5 * np.einsum("kd,kd->k", means, coefficients)
     if classes == 2:
         coefficients, intercept = np.diff(coefficients, axis=0), np.diff(intercept)
@@ -269,25 +281,37 @@ def _discriminant(x: np.ndarray, truth: np.ndarray, classes: int) -> Linear:
 def _ledoit_wolf(x: np.ndarray) -> tuple[float, float]:
     """Shrinkage and mean variance of centred rows, (n, D), without their covariance."""
     count, dim = x.shape
-    level = float((x**2).sum() / (count * dim))
+    lengths = np.einsum("ij,ij->i", x, x)
+    level = float(lengths.sum() / (count * dim))
     products = x @ x.T if count < dim else x.T @ x  # of either, the squares add up alike
-    spread = float((products**2).sum() / count**2)
-    fourth = float(((x**2).sum(axis=1) ** 2).sum() / count)
+    spread = float(np.einsum("ij,ij->", products, products) / count**2)
+    fourth = float((lengths**2).sum() / count)
     delta = (spread - dim * level**2) / dim
     beta = min((fourth - spread) / (dim * count), delta)
     return (beta / delta if beta > 0 else 0.0), level
 
 
-def _solve(rows: np.ndarray, diagonal: np.ndarray, right: np.ndarray) -> np.ndarray:
-    """``(rows.T @ rows + diag(diagonal))^-1 @ right``, shape (D, K)."""
-    count, dim = rows.shape
+def _solve_rows(several: list[np.ndarray], diagonal: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """``(rows.T @ rows + diag(diagonal))^-1 @ right``, shape (D, K); fewer rows than D."""
+    rows = np.concatenate(several)
+    if diagonal.min() > 0:
+        # Woodbury's identity.
+        scaled = rows / diagonal
+        try:
+            small = cho_factor(np.eye(len(rows)) + scaled @ rows.T)
+        except LinAlgError:
+            return _solve_products([rows.T @ rows], diagonal, right)
+        lifted = right / diagonal[:, None]
+        return np.asarray(lifted - scaled.T @ cho_solve(small, rows @ lifted))
+    return _solve_products([rows.T @ rows], diagonal, right)
+
+
+def _solve_products(
+    several: list[np.ndarray], diagonal: np.ndarray, right: np.ndarray
+) -> np.ndarray:
+    """The same from the products ``rows.T @ rows`` of each class."""
+    whole = np.sum(several, axis=0) + np.diag(diagonal)
     try:
-        if count < dim and diagonal.min() > 0:
-            # Woodbury's identity.
-            scaled = rows / diagonal
-            small = cho_factor(np.eye(count) + scaled @ rows.T)
-            lifted = right / diagonal[:, None]
-            return np.asarray(lifted - scaled.T @ cho_solve(small, rows @ lifted))
-        return np.asarray(cho_solve(cho_factor(rows.T @ rows + np.diag(diagonal)), right))
+        return np.asarray(cho_solve(cho_factor(whole), right))
     except LinAlgError:
-        return np.asarray(lstsq(rows.T @ rows + np.diag(diagonal), right)[0])
+        return np.asarray(lstsq(whole, right)[0])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import cv2
@@ -16,7 +16,16 @@ from skytwin.images.framing import central
 from skytwin.images.groups import grouped_split, sky_groups
 from skytwin.images.where import matching_rows
 
-__all__ = ["Labelled", "Source", "gather", "named", "pixel_sources", "require_folds"]
+__all__ = [
+    "Labelled",
+    "Source",
+    "gather",
+    "joined_name",
+    "named",
+    "pixel_sources",
+    "require_folds",
+    "widest",
+]
 
 _PIXELS, _COMPONENTS = 32, 64
 _TEST_SHARE = 0.2
@@ -36,12 +45,18 @@ class Source:
         Principal components that are taken of them, fitted on training rows.
     baseline : bool
         Made from pixels, to compare with.
+    parts : tuple of str
+        Names of the embeddings that stand side by side in the vectors; none of a baseline.
+    widths : tuple of int
+        How many numbers are of each.
     """
 
     name: str
     vectors: np.ndarray
     components: int | None = None
     baseline: bool = False
+    parts: tuple[str, ...] = ()
+    widths: tuple[int, ...] = ()
 
     @property
     def dim(self) -> int:
@@ -92,10 +107,22 @@ def named(
     return found
 
 
+def joined_name(names: Iterable[str]) -> str:
+    """Of several embeddings side by side."""
+    return " + ".join(names)
+
+
+def widest(embeddings: Iterable[Embeddings], together: bool) -> int:
+    """Numbers in the longest vector that a label is read from."""
+    dims = [each.dim for each in embeddings]
+    return sum(dims) if together else max(dims)
+
+
 def gather(
     embeddings: Mapping[str, Embeddings],
     label: str,
     *,
+    together: bool = False,
     split: str | None,
     positive: str | None,
     where: str | None,
@@ -104,17 +131,20 @@ def gather(
 ) -> tuple[Labelled, list[Source]]:
     """The labelled objects that every embedding has, and their vectors.
 
-    Label, split, condition and positions are those of the first embedding's catalogue.
+    Label, split, condition and positions are those of the first embedding's catalogue. With
+    ``together`` one more set of vectors holds those of all embeddings side by side.
 
     Raises
     ------
     UsageError
-        Unknown column or positive class; a split without train or test.
+        Unknown column or positive class; a split without train or test; one embedding together.
     DataError
         One class, or a side without one of them.
     Mismatch
         Two embeddings give an object different labels.
     """
+    if together and len(embeddings) < 2:
+        raise UsageError("one embedding together; expected two or more: name another, or leave it")
     first = next(iter(embeddings.values()))
     text = _text(first, label)
     sides = None if split is None else _sides(first, split)
@@ -139,15 +169,26 @@ def gather(
     for each in embeddings.values():
         _require_same_labels(each, first, text, label, kept)
     places = np.flatnonzero(kept)
-    rows = [[each.index[str(n)] for n in first.ids[places]] for each in embeddings.values()]
-    vectors = [each.vectors[at] for each, at in zip(embeddings.values(), rows, strict=True)]
+    rows = [
+        np.array([each.index[str(n)] for n in first.ids[places]], dtype=np.int64)
+        for each in embeddings.values()
+    ]
     bad = np.zeros(len(first), dtype=bool)
-    bad[places] = ~np.all([np.isfinite(x).all(axis=1) for x in vectors], axis=0)
+    for each, at in zip(embeddings.values(), rows, strict=True):
+        for begin in range(0, len(at), _BLOCK):
+            part = slice(begin, begin + _BLOCK)
+            bad[places[part]] |= ~np.isfinite(each.vectors[at[part]]).all(axis=1)
     leave("with NaN among the numbers", bad)
     classes, truth = _classes(text[kept], label, positive, sum(left_out.values()))
     positions = None if first.positions is None else first.positions[kept]
     group = sky_groups(positions, group_arcsec, int(kept.sum()))
-    notes = [] if positions is not None else ["no positions: every row counts as its own object"]
+    notes = [
+        f"{count} rows of {name} are not in {next(iter(embeddings))}: left out"
+        for name, each in embeddings.items()
+        if each is not first and (count := sum(str(i) not in first.index for i in each.ids))
+    ]
+    if positions is None:
+        notes.append("no positions: every row counts as its own object")
     mixed = len(np.unique(np.stack([group, truth]), axis=1).T) - len(np.unique(group))
     if mixed:
         notes.append(f"{mixed} label(s) contradict another row of the same object on the sky")
@@ -160,7 +201,7 @@ def gather(
         test = sides[kept] == 1
     shared = ~test & np.isin(group, group[test])
     left_out["of train at the place of a test row"] = int(shared.sum())
-    final, inside = ~shared, kept[places]
+    final = ~shared
     labelled = Labelled(
         ids=first.ids[kept][final],
         classes=classes,
@@ -171,10 +212,30 @@ def gather(
         notes=tuple(notes),
     )
     _require_sides(labelled, label)
-    return labelled, [
-        Source(name=name, vectors=x[inside][final])
-        for name, x in zip(embeddings, vectors, strict=True)
+    return labelled, _sources(embeddings, [at[kept[places]][final] for at in rows], together)
+
+
+def _sources(
+    embeddings: Mapping[str, Embeddings], rows: Sequence[np.ndarray], together: bool
+) -> list[Source]:
+    """Each embedding alone and, if asked, all side by side; the numbers are in memory once."""
+    names, several = tuple(embeddings), list(embeddings.values())
+    widths = tuple(each.dim for each in several)
+    if not together:
+        return [
+            Source(name=name, vectors=each.vectors[at], parts=(name,), widths=(each.dim,))
+            for name, each, at in zip(names, several, rows, strict=True)
+        ]
+    whole = np.empty((len(rows[0]), sum(widths)), dtype=np.float32)
+    blocks = np.split(whole, np.cumsum(widths)[:-1], axis=1)
+    for each, at, block in zip(several, rows, blocks, strict=True):
+        for begin in range(0, len(at), _BLOCK):
+            block[begin : begin + _BLOCK] = each.vectors[at[begin : begin + _BLOCK]]
+    alone = [
+        Source(name=name, vectors=block, parts=(name,), widths=(block.shape[1],))
+        for name, block in zip(names, blocks, strict=True)
     ]
+    return [*alone, Source(name=joined_name(names), vectors=whole, parts=names, widths=widths)]
 
 
 def _text(embeddings: Embeddings, column: str) -> np.ndarray:

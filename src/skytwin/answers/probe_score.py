@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,6 +26,7 @@ from skytwin.answers.probe_metrics import (
     reliability_of,
     replicates,
 )
+from skytwin.answers.probe_resume import Arrays, Fits
 from skytwin.answers.probe_run import draw_labels, few_labels, fit_all, folded, scores_of
 from skytwin.progress import Progress
 
@@ -95,6 +97,7 @@ class Work:
     seed: int
     jobs: int
     level: float
+    fits: Fits
     bar: Progress
 
     @property
@@ -107,14 +110,28 @@ class Work:
         """Their classes."""
         return np.asarray(self.labelled.truth[self.test])
 
-    def _outputs(self, source: Source, train: np.ndarray, test: np.ndarray) -> dict[str, Outputs]:
-        found = {}
-        for name, reading in fit_all(
-            source, self.labelled, train, test, self.classifiers, seed=self.seed, jobs=self.jobs
+    def _each(
+        self,
+        source: Source,
+        step: str,
+        train: np.ndarray,
+        test: np.ndarray,
+        reduce: Callable[[Outputs], Arrays],
+    ) -> dict[str, Arrays]:
+        """What came of each classifier, fitted unless it was before."""
+        keys = {name: (source.name, name, step) for name in self.classifiers}
+        missing = [name for name, key in keys.items() if key not in self.fits]
+        for name, outputs in fit_all(
+            source, self.labelled, train, test, missing, seed=self.seed, jobs=self.jobs
         ):
-            found[name] = reading
+            self.fits.put(keys[name], reduce(outputs))
             self.bar.advance(1, f"{source.name}, {name}")
-        return found
+        return {name: self.fits.take(key) for name, key in keys.items()}
+
+    def _asked(self, source: Source, step: str, train: np.ndarray) -> dict[str, Outputs]:
+        """What each classifier says of the test rows."""
+        found = self._each(source, step, train, self.test, _as_arrays)
+        return {name: _as_outputs(arrays) for name, arrays in found.items()}
 
     def scores(
         self, source: Source, folds: int, repeats: int
@@ -122,13 +139,15 @@ class Work:
         """Every classifier on one set of vectors, and its metrics in every resample."""
         within = {name: np.empty((2, folds * repeats)) for name in self.classifiers}
         for number, train, out in folded(self.labelled, folds, repeats if folds else 0, self.seed):
-            for name, outputs in self._outputs(source, train, out).items():
-                within[name][:, number] = scores_of(outputs, self.labelled.truth[out])
-        found = self._outputs(source, np.flatnonzero(~self.labelled.test), self.test)
-        drawn = {name: replicates(each, self.truth, self.again) for name, each in found.items()}
+            reduce = functools.partial(_as_scores, truth=self.labelled.truth[out])
+            found = self._each(source, f"fold {number}", train, out, reduce)
+            for name, arrays in found.items():
+                within[name][:, number] = arrays["scores"]
+        asked = self._asked(source, "test", np.flatnonzero(~self.labelled.test))
+        drawn = {name: replicates(each, self.truth, self.again) for name, each in asked.items()}
         return [
             self._score(source, name, outputs, drawn[name], within[name], folds)
-            for name, outputs in found.items()
+            for name, outputs in asked.items()
         ], drawn
 
     def _score(
@@ -163,7 +182,8 @@ class Work:
             each: dict[str, list[Outputs]] = {name: [] for name in self.classifiers}
             for draw in range(draws):
                 train = draw_labels(self.labelled, budget, self.seed + draw)
-                for name, outputs in self._outputs(source, train, self.test).items():
+                step = f"{budget} labels, draw {draw}"
+                for name, outputs in self._asked(source, step, train).items():
                     each[name].append(outputs)
             for name, several in each.items():
                 row: dict[str, Any] = {"embedding": source.name, "classifier": name}
@@ -173,6 +193,23 @@ class Work:
                     row |= {metric + end: value for end, value in zip(_ENDS, ends, strict=True)}
                 rows.append(row)
         return rows
+
+
+def _as_scores(outputs: Outputs, truth: np.ndarray) -> Arrays:
+    return {"scores": np.array(scores_of(outputs, truth))}
+
+
+def _as_arrays(outputs: Outputs) -> Arrays:
+    found = {"values": outputs.values, "predicted": outputs.predicted}
+    return found if outputs.probability is None else {**found, "probability": outputs.probability}
+
+
+def _as_outputs(arrays: Arrays) -> Outputs:
+    return Outputs(
+        values=arrays["values"],
+        probability=arrays.get("probability"),
+        predicted=arrays["predicted"],
+    )
 
 
 def every_label(score: Score, labels: int) -> dict[str, Any]:
