@@ -16,10 +16,13 @@ if TYPE_CHECKING:
     from skytwin.answers.compare import Comparison, compare
     from skytwin.answers.explain import Explanation, explain
     from skytwin.answers.export import write_table
+    from skytwin.answers.generate import Generated, generate
     from skytwin.answers.importance import Importance, importance
     from skytwin.answers.leaks import Twins, find_twins
     from skytwin.answers.maps import Map, make_map
     from skytwin.answers.maps_place import open_map, place
+    from skytwin.answers.outliers import Outliers, outliers
+    from skytwin.answers.outliers_settings import OutlierSettings
     from skytwin.answers.probe import Probe, probe
     from skytwin.answers.probe_fit import Predictions, predict
     from skytwin.answers.probe_kept import KeptProbe, open_probes
@@ -27,6 +30,7 @@ if TYPE_CHECKING:
     from skytwin.answers.query import Reference
     from skytwin.answers.search import Matches, search
     from skytwin.answers.trust import Trust, trust
+    from skytwin.densities.flow_store import open_flow
     from skytwin.embeddings.table import Embeddings
     from skytwin.encoders.encoder import Encoder
     from skytwin.encoders.recipe import Recipe
@@ -46,10 +50,13 @@ _HOME = {
     "Embeddings": "skytwin.embeddings.table",
     "Encoder": "skytwin.encoders.encoder",
     "Explanation": "skytwin.answers.explain",
+    "Generated": "skytwin.answers.generate",
     "Importance": "skytwin.answers.importance",
     "Map": "skytwin.answers.maps",
     "KeptProbe": "skytwin.answers.probe_kept",
     "Matches": "skytwin.answers.search",
+    "OutlierSettings": "skytwin.answers.outliers_settings",
+    "Outliers": "skytwin.answers.outliers",
     "Predictions": "skytwin.answers.probe_fit",
     "Probe": "skytwin.answers.probe",
     "PurityCurve": "skytwin.answers.purity",
@@ -65,12 +72,15 @@ _HOME = {
     "explain": "skytwin.answers.explain",
     "figures": "skytwin.answers.figures",
     "find_twins": "skytwin.answers.leaks",
+    "generate": "skytwin.answers.generate",
     "importance": "skytwin.answers.importance",
     "ingest": "skytwin.verbs",
     "make_map": "skytwin.answers.maps",
     "open": "skytwin.verbs",
+    "open_flow": "skytwin.densities.flow_store",
     "open_map": "skytwin.answers.maps_place",
     "open_probes": "skytwin.answers.probe_kept",
+    "outliers": "skytwin.answers.outliers",
     "place": "skytwin.answers.maps_place",
     "predict": "skytwin.answers.probe_fit",
     "probe": "skytwin.answers.probe",
@@ -91,10 +101,13 @@ __all__ = [
     "Embeddings",
     "Encoder",
     "Explanation",
+    "Generated",
     "Importance",
     "KeptProbe",
     "Map",
     "Matches",
+    "OutlierSettings",
+    "Outliers",
     "Predictions",
     "Probe",
     "PurityCurve",
@@ -110,12 +123,15 @@ __all__ = [
     "explain",
     "figures",
     "find_twins",
+    "generate",
     "importance",
     "ingest",
     "make_map",
     "open",
+    "open_flow",
     "open_map",
     "open_probes",
+    "outliers",
     "place",
     "predict",
     "probe",

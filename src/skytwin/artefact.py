@@ -29,7 +29,16 @@ MANIFEST, RUN, JOURNAL = "manifest.json", "run.json", "journal.jsonl"
 LOCK, VERIFIED = ".lock", ".verified.json"
 PARTS = "parts"  # what a run keeps until it is finished
 _BOOKKEEPING = {MANIFEST, RUN, JOURNAL, LOCK, VERIFIED}
-_LIBRARIES = ("numpy", "astropy", "zarr", "pyarrow", "opencv-python-headless", "torch", "timm")
+_LIBRARIES = (
+    "numpy",
+    "astropy",
+    "zarr",
+    "pyarrow",
+    "opencv-python-headless",
+    "torch",
+    "timm",
+    "zuko",
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,10 +12,12 @@ from skytwin.cli_audit import audit
 from skytwin.cli_certify import app as certify_app
 from skytwin.cli_compare import compare
 from skytwin.cli_explain import explain
+from skytwin.cli_generate import generate
 from skytwin.cli_images import embed, ingest
 from skytwin.cli_importance import importance
 from skytwin.cli_map import map_
 from skytwin.cli_options import DisplayText
+from skytwin.cli_outliers import outliers
 from skytwin.cli_probe import predict, probe
 from skytwin.cli_search import purity, search
 from skytwin.cli_simulate import simulate
@@ -38,6 +40,7 @@ for verb in (
     ingest,
     simulate,
     train,
+    generate,
     embed,
     search,
     purity,
@@ -45,6 +48,7 @@ for verb in (
     explain,
     audit,
     twins,
+    outliers,
     importance,
     probe,
     predict,

@@ -5,17 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-
-from skytwin.artefact import MANIFEST, RUN, Manifest
-from skytwin.embeddings.table import Embeddings
+from skytwin.artefact import RUN
+from skytwin.embeddings.places import places_of
 from skytwin.encoders.encoder import Encoder
 from skytwin.encoders.load import crop_pixels, load_saved
 from skytwin.encoders.recipe import Recipe, read_recipe
 from skytwin.errors import UsageError
-from skytwin.files import hash_file
-from skytwin.images.catalog import read_table
-from skytwin.images.columns import sky_columns, sky_degrees
 from skytwin.images.cutouts import Cutouts
 
 __all__ = ["train"]
@@ -112,7 +107,7 @@ def train(
         crop=crop_pixels(chosen.input.crop, taken),
         seed=seed,
         where=where,
-        exclude=[_places(Path(path)) for path in exclude],
+        exclude=[places_of(Path(path)) for path in exclude],
         exclude_arcsec=exclude_arcsec,
         label=label,
         device=device,
@@ -121,21 +116,3 @@ def train(
         quiet=quiet,
     )
     return load_saved(folder, device=device)
-
-
-def _places(path: Path) -> tuple[str, np.ndarray | None, str]:
-    """Name, positions and fingerprint of a set whose objects are left out."""
-    if (path / MANIFEST).is_file():
-        manifest = Manifest.open(path)
-        if manifest.kind not in ("cutouts", "embeddings"):
-            raise UsageError(f"--exclude {str(path)!r} holds {manifest.kind}; expected cutouts")
-        held = Cutouts(path) if manifest.kind == "cutouts" else Embeddings.open(path)
-        return str(path), held.positions, manifest.fingerprint
-    table = read_table(path)
-    columns = sky_columns(table)
-    if columns is None:
-        raise UsageError(
-            f"--exclude {str(path)!r} has no columns known as RA and Dec; call them ra and dec"
-        )
-    sky = sky_degrees(table, columns)
-    return str(path), np.stack([sky.ra, sky.dec], axis=1), hash_file(path)

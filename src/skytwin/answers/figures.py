@@ -16,9 +16,18 @@ from skytwin.answers.figures_curves import (
 )
 from skytwin.answers.figures_explain import exciting_objects, explanations
 from skytwin.answers.figures_field import field_map
+from skytwin.answers.figures_generate import (
+    generated_closeness,
+    generated_interpolations,
+    generated_nearest,
+    generated_reconstructions,
+    generated_samples,
+    generated_temperatures,
+)
 from skytwin.answers.figures_importance import importances
 from skytwin.answers.figures_map import image_map, map_density, map_placed, map_scatter
 from skytwin.answers.figures_mosaic import mosaic
+from skytwin.answers.figures_outliers import neighbour_distances, oddest, score_histograms
 from skytwin.answers.figures_probe import (
     probe_confusion,
     probe_labels,
@@ -45,13 +54,21 @@ __all__ = [
     "exciting_objects",
     "explanations",
     "field_map",
+    "generated_closeness",
+    "generated_interpolations",
+    "generated_nearest",
+    "generated_reconstructions",
+    "generated_samples",
+    "generated_temperatures",
     "image_map",
     "importances",
     "map_density",
     "map_placed",
     "map_scatter",
     "mosaic",
+    "neighbour_distances",
     "null_distribution",
+    "oddest",
     "probe_confusion",
     "probe_labels",
     "probe_reliability",
@@ -60,5 +77,6 @@ __all__ = [
     "purity_curve",
     "reliability_diagram",
     "save",
+    "score_histograms",
     "twin_pairs",
 ]

@@ -27,7 +27,7 @@ from skytwin.errors import SkytwinError, UsageError
 from skytwin.images.cutouts import Cutouts
 from skytwin.images.display import Display, guess_origin, to_rgb
 
-__all__ = ["mosaic"]
+__all__ = ["Grid", "Look", "Tile", "cell", "encoded", "mosaic", "scale_bar"]
 
 # Lengths on the page, mm.
 _TILE, _GAP, _LINE, _MARGIN, _GUTTER, _HEAD = 15.5, 1.0, 2.7, 1.5, 3.5, 4.0
@@ -39,7 +39,7 @@ _NICE = (1.0, 2.0, 5.0)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class _Tile:
+class Tile:
     """One place of the grid; ``picture`` (H, W, 3) is None where there is nothing to show."""
 
     picture: np.ndarray | None
@@ -100,14 +100,14 @@ def mosaic(
     shown = min(len(matches), side * side)
     names = [str(name) for name in matches.ids[:shown]]
     known = [str(ref.id) for ref in places if _is_own(ref, source)]
-    look = _Look(display=display, crop=crop or _encoded(matches.embeddings))
+    look = Look(display=display, crop=crop or encoded(matches.embeddings))
     # In one call: colours can be compared between the tiles of one call only.
     rows = [source.index[name] for name in [*names, *known]]
     pictures = look.pictures(source, rows)
     tiles = _match_tiles(matches, pictures[:shown], label)
     own = dict(zip(known, pictures[shown:], strict=True))
     references = [_reference_tile(ref, own, look, source.bands) for ref in places]
-    grid = _Grid(
+    grid = Grid(
         side,
         pictures.shape[1:3],
         f"nearest of {len(matches.embeddings)}; {distance_label(matches)}",
@@ -124,12 +124,12 @@ def mosaic(
         axes = grid.draw(tile, number, None)
         first = axes if number == 0 and tile.picture is not None else first
     if first is not None and source.pixel_scale is not None:
-        _scale_bar(first, source.pixel_scale, pictures.shape[2])
+        scale_bar(first, source.pixel_scale, pictures.shape[2])
     return grid.figure
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Look:
+class Look:
     """How images become pictures."""
 
     display: Display | None
@@ -150,21 +150,21 @@ class _Look:
         return found[:, ::-1] if bottom_up else found
 
 
-def _encoded(embeddings: Embeddings) -> int | None:
+def encoded(embeddings: Embeddings) -> int | None:
     """How many central pixels the encoder was given, where that is known."""
     recipe = embeddings.manifest.recipe if embeddings.manifest else {}
     found: int | None = recipe.get("encoder", {}).get("prepare", {}).get("crop")
     return found
 
 
-def _match_tiles(matches: Matches, pictures: np.ndarray, label: str | None) -> list[_Tile]:
+def _match_tiles(matches: Matches, pictures: np.ndarray, label: str | None) -> list[Tile]:
     shown = len(pictures)
     below = [""] * shown
     if label is not None:
         values = matches.embeddings.column(label).take(matches.rows[:shown])
-        below = [_cell(value) for value in values.to_pylist()]
+        below = [cell(value) for value in values.to_pylist()]
     return [
-        _Tile(
+        Tile(
             picture=picture,
             left=str(rank),
             right=_three_digits(float(matches.distance[rank - 1])),
@@ -179,15 +179,16 @@ def _three_digits(distance: float) -> str:
     return "0" if distance < 1e-9 else f"{distance:#.3g}".rstrip(".")
 
 
-def _cell(value: object) -> str:
+def cell(value: object) -> str:
+    """A value of a catalogue in a few letters."""
     if value is None:
         return ""
     return shorten(f"{value:.4g}" if isinstance(value, float) else str(value), 13)
 
 
 def _reference_tile(
-    reference: Reference, own: dict[str, np.ndarray], look: _Look, bands: Sequence[str]
-) -> _Tile:
+    reference: Reference, own: dict[str, np.ndarray], look: Look, bands: Sequence[str]
+) -> Tile:
     picture: np.ndarray | None
     if reference.kind == "other embedding":
         # Another set may have another object by this id.
@@ -197,14 +198,14 @@ def _reference_tile(
     else:
         picture = own.get(reference.id or "")
     name = Path(reference.name).name
-    return _Tile(picture=picture, left=shorten(f"not {name}" if reference.negative else name, 12))
+    return Tile(picture=picture, left=shorten(f"not {name}" if reference.negative else name, 12))
 
 
 def _is_own(reference: Reference, cutouts: Cutouts) -> bool:
     return reference.kind == "object" and str(reference.id) in cutouts.index
 
 
-def _from_elsewhere(name: str, look: _Look) -> np.ndarray | None:
+def _from_elsewhere(name: str, look: Look) -> np.ndarray | None:
     folder, _, own_id = name.partition(":")
     try:
         cutouts = Embeddings.open(folder).cutouts()
@@ -220,7 +221,7 @@ def _count(shown: int, references: int) -> str:
     return "reference" if references == 1 else "references"
 
 
-class _Grid:
+class Grid:
     """Places on a page: ``side`` x ``side`` tiles, the references in a column on the left."""
 
     def __init__(
@@ -242,7 +243,7 @@ class _Grid:
         """The caption of the column of references."""
         self._write(text, _MARGIN, 0.0, size=_TEXT, color=VERMILLION)
 
-    def draw(self, tile: _Tile, row: int, column: int | None) -> Axes:
+    def draw(self, tile: Tile, row: int, column: int | None) -> Axes:
         """Draw one tile; ``column`` None is that of the references."""
         left = _MARGIN if column is None else self._left + column * (_TILE + _GAP)
         top = _HEAD + row * self._step
@@ -305,7 +306,7 @@ def _reduce(picture: np.ndarray) -> np.ndarray:
     return np.asarray(cv2.resize(picture, size, interpolation=cv2.INTER_AREA))
 
 
-def _scale_bar(axes: Axes, pixel_scale: float, width: int) -> None:
+def scale_bar(axes: Axes, pixel_scale: float, width: int) -> None:
     """A bar of a round number of arcsec or arcmin, at most two fifths of the tile."""
     longest = 0.4 * width * pixel_scale
     unit, sign = (60.0, "′") if longest >= 60 else (1.0, "″")

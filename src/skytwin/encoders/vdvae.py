@@ -397,4 +397,6 @@ def _between(ends: torch.Tensor, share_N: torch.Tensor) -> torch.Tensor:
 
 def _known(condition: torch.Tensor) -> torch.Tensor:
     """What is not known is taken as the mean of a standardised column."""
-    return torch.nan_to_num(condition.float(), nan=0.0, posinf=0.0, neginf=0.0)
+    # Not nan_to_num, which OpenVINO cannot run.
+    given = condition.float()
+    return torch.where(torch.isfinite(given), given, torch.zeros_like(given))

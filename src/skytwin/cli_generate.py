@@ -1,0 +1,105 @@
+"""``skytwin generate``: images from a trained VDVAE, and how close they are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from skytwin.cli_options import Quiet, Result, Save, tell
+from skytwin.errors import UsageError
+
+__all__ = ["generate"]
+
+
+def generate(
+    encoder: Annotated[
+        Path, typer.Argument(help="Folder that `skytwin train --method vdvae` wrote.")
+    ],
+    count: Annotated[int, typer.Option("-n", "--count", help="Samples to keep and show.")] = 64,
+    temperature: Annotated[
+        float, typer.Option("--temperature", help="Of the priors; 1 is the model.")
+    ] = 1.0,
+    condition: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--condition",
+            help="COLUMN=VALUE, of a VDVAE trained on conditions; else as the data. Repeatable.",
+        ),
+    ] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", help="Cutouts to compare with [those it was trained on]."),
+    ] = None,
+    judge: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--judge", help="Encoder or embedding whose vectors are compared too. Repeatable."
+        ),
+    ] = None,
+    compared: Annotated[
+        int, typer.Option("--compared", help="Samples and held-out images in the tests.")
+    ] = 500,
+    most: Annotated[
+        int, typer.Option("--most", help="Training images searched for the nearest, at most.")
+    ] = 20_000,
+    isophote: Annotated[
+        float, typer.Option("--isophote", help="Where sizes are measured, in [0, 1].")
+    ] = 0.1,
+    flow: Annotated[
+        Path | None,
+        typer.Option("--flow", help="Fitted flow whose log-likelihoods are compared too."),
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Of all random choices.")] = 0,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
+    out: Result = None,
+    save: Save = None,
+    quiet: Quiet = False,
+) -> None:
+    """Generate images with a trained VDVAE, and say how close they are to real ones."""
+    from skytwin.answers.generate import generate as run
+    from skytwin.answers.generate_judges import encoder_judge, flow_density
+    from skytwin.report_files import check_targets
+    from skytwin.report_generate import save_generated
+
+    check_targets(out, save or [])
+    wanted = dict(_condition(text) for text in condition or ())
+    try:
+        from skytwin.encoders.generator import open_generator
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            f"generating needs {error.name}, which is not installed; install skytwin[networks]"
+        ) from error
+    generator = open_generator(encoder, device=device)
+    found = run(
+        generator,
+        count,
+        data=data,
+        temperature=temperature,
+        conditions=wanted,
+        judges=tuple(
+            encoder_judge(one, generator.channels, generator.shape.size, device=device)
+            for one in judge or ()
+        ),
+        density=None if flow is None else flow_density(flow, generator),
+        compared=compared,
+        most=most,
+        isophote=isophote,
+        seed=seed,
+        quiet=quiet,
+    )
+    typer.echo(found.summary)
+    tell(save_generated(found, out, save or []))
+
+
+def _condition(text: str) -> tuple[str, float]:
+    name, equals, value = text.partition("=")
+    try:
+        if not equals or not name.strip():
+            raise ValueError(text)
+        return name.strip(), float(value)
+    except ValueError as error:
+        raise UsageError(
+            f"--condition {text}; expected COLUMN=VALUE, e.g. las_arcsec=30"
+        ) from error
