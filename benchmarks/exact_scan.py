@@ -20,7 +20,8 @@ import faiss
 import numpy as np
 from sklearn.neighbors import NearestNeighbors
 
-from skytwin.embeddings.metric import METRICS, Metric, scorer
+from skytwin.embeddings.metric import scorer
+from skytwin.embeddings.names import METRICS, Metric
 from skytwin.embeddings.neighbours import nearest
 from skytwin.embeddings.ranker import Combined
 from skytwin.embeddings.sample import draw

@@ -42,6 +42,11 @@ def loaded(code: str) -> set[str]:
     return set(run.stdout.splitlines()[-1].split()[1:])
 
 
+def test_help_loads_no_numpy() -> None:
+    tail = "import sys; assert not {'numpy', 'scipy', 'pyarrow'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", HELP + tail], check=True, capture_output=True)
+
+
 HELP = """
 import sys
 from skytwin.cli import main

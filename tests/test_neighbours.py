@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 from sklearn.metrics.pairwise import cosine_distances
 from sklearn.neighbors import NearestNeighbors
 
-from skytwin.embeddings.metric import METRICS, check_metric, scorer
+from skytwin.embeddings.metric import scorer
+from skytwin.embeddings.names import METRICS, check_combine, check_metric
 from skytwin.embeddings.neighbours import nearest, rank_all, within
-from skytwin.embeddings.ranker import Combined, Ranker, check_combine
+from skytwin.embeddings.ranker import Combined, Ranker
 from skytwin.embeddings.sample import draw
 from skytwin.embeddings.vectors import Vectors, measure
 from skytwin.errors import DataError, Mismatch, UnknownName, UsageError

@@ -15,8 +15,9 @@ import skytwin
 from skytwin.answers.query import Reference
 from skytwin.answers.ranking import How, make_ranker
 from skytwin.embeddings.learned import BACKGROUND, RIDGE_PER_FEATURE, SHRINKAGE
-from skytwin.embeddings.metric import METRICS, scorer
-from skytwin.embeddings.ranker import COMBINATIONS, Ranker
+from skytwin.embeddings.metric import scorer
+from skytwin.embeddings.names import COMBINATIONS, METRICS
+from skytwin.embeddings.ranker import Ranker
 from skytwin.errors import DataError, UnknownName, UsageError
 
 N, D = 900, 12

@@ -20,8 +20,7 @@ from skytwin.cli_options import (
     Weights,
     numbers,
 )
-from skytwin.embeddings.metric import DEFAULT_METRIC
-from skytwin.embeddings.ranker import DEFAULT_COMBINE
+from skytwin.embeddings.names import DEFAULT_COMBINE, DEFAULT_METRIC
 
 __all__ = ["app"]
 

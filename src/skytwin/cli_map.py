@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from skytwin.cli_options import CutoutsAt, DisplayText, Emb, Quiet, Result, Save, Where, tell
-from skytwin.embeddings.metric import DEFAULT_METRIC
+from skytwin.embeddings.names import DEFAULT_METRIC
 from skytwin.errors import UsageError
 
 __all__ = ["map_"]

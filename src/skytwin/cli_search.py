@@ -28,8 +28,7 @@ from skytwin.cli_options import (
     numbers,
     tell,
 )
-from skytwin.embeddings.metric import DEFAULT_METRIC
-from skytwin.embeddings.ranker import DEFAULT_COMBINE
+from skytwin.embeddings.names import DEFAULT_COMBINE, DEFAULT_METRIC
 from skytwin.errors import UsageError
 
 __all__ = ["purity", "search"]

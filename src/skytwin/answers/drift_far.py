@@ -14,7 +14,8 @@ import numpy as np
 import pyarrow as pa
 
 from skytwin.answers.query import Reference, same_object
-from skytwin.embeddings.metric import DEFAULT_METRIC, SAMPLED, check_metric, scorer
+from skytwin.embeddings.metric import scorer
+from skytwin.embeddings.names import DEFAULT_METRIC, SAMPLED, check_metric
 from skytwin.embeddings.table import Embeddings
 from skytwin.errors import DataError, UsageError
 from skytwin.images.groups import sky_groups

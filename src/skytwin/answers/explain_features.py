@@ -20,7 +20,7 @@ from scipy.stats import false_discovery_control, mannwhitneyu, norm
 
 from skytwin.answers.query import same_object
 from skytwin.answers.search import Matches, search
-from skytwin.embeddings.ranker import DEFAULT_COMBINE
+from skytwin.embeddings.names import DEFAULT_COMBINE
 from skytwin.embeddings.table import Embeddings
 from skytwin.errors import DataError, UsageError
 from skytwin.images import arrow

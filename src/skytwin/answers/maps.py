@@ -17,7 +17,7 @@ from skytwin.answers.maps_layout import tsne, umap
 from skytwin.answers.maps_quality import Quality, measure_quality
 from skytwin.answers.maps_space import SHARES, Space, Variance, check_metric, fit_space
 from skytwin.artefact import Parent
-from skytwin.embeddings.metric import DEFAULT_METRIC
+from skytwin.embeddings.names import DEFAULT_METRIC
 from skytwin.embeddings.table import Embeddings
 from skytwin.errors import DataError, UsageError, unknown
 from skytwin.images import arrow

@@ -20,9 +20,9 @@ from skytwin.answers.ranking import (
     named,
     once_each,
 )
-from skytwin.embeddings.metric import DEFAULT_METRIC
+from skytwin.embeddings.names import DEFAULT_COMBINE, DEFAULT_METRIC
 from skytwin.embeddings.neighbours import Neighbours, rank_all
-from skytwin.embeddings.ranker import DEFAULT_COMBINE, Ranker
+from skytwin.embeddings.ranker import Ranker
 from skytwin.embeddings.table import Embeddings
 from skytwin.errors import DataError, UsageError
 from skytwin.images import arrow

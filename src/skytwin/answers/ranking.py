@@ -10,16 +10,18 @@ import numpy as np
 
 from skytwin.answers.query import Reference, same_object
 from skytwin.embeddings.learned import Learned, blend, learn_lda, learn_logistic
-from skytwin.embeddings.metric import DEFAULT_METRIC, SAMPLED, Metric, check_metric, scorer
-from skytwin.embeddings.neighbours import Neighbours
-from skytwin.embeddings.ranker import (
+from skytwin.embeddings.metric import scorer
+from skytwin.embeddings.names import (
     DEFAULT_COMBINE,
+    DEFAULT_METRIC,
+    SAMPLED,
     Combine,
-    Combined,
-    Fused,
-    Ranker,
+    Metric,
     check_combine,
+    check_metric,
 )
+from skytwin.embeddings.neighbours import Neighbours
+from skytwin.embeddings.ranker import Combined, Fused, Ranker
 from skytwin.embeddings.table import Embeddings
 from skytwin.errors import DataError, UsageError
 from skytwin.images.groups import first_rows

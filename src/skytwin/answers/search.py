@@ -19,9 +19,9 @@ from skytwin.answers.ranking import (
     make_ranker,
     named,
 )
-from skytwin.embeddings.metric import DEFAULT_METRIC
+from skytwin.embeddings.names import DEFAULT_COMBINE, DEFAULT_METRIC
 from skytwin.embeddings.neighbours import Neighbours, nearest, within
-from skytwin.embeddings.ranker import DEFAULT_COMBINE, Ranker
+from skytwin.embeddings.ranker import Ranker
 from skytwin.embeddings.table import Embeddings
 from skytwin.errors import UsageError
 from skytwin.images import arrow

@@ -17,8 +17,9 @@ from threadpoolctl import threadpool_limits
 from skytwin.answers.query import Reference, same_object
 from skytwin.answers.ranking import LEARNED, How, make_ranker
 from skytwin.embeddings.learned import COMBINED_WEIGHT, Learned
-from skytwin.embeddings.metric import SAMPLED, Metric, Rough, Scorer, scorer
-from skytwin.embeddings.ranker import Combined, Ranker, check_combine
+from skytwin.embeddings.metric import Rough, Scorer, scorer
+from skytwin.embeddings.names import SAMPLED, Metric, check_combine
+from skytwin.embeddings.ranker import Combined, Ranker
 from skytwin.embeddings.sample import Sample
 from skytwin.embeddings.table import Embeddings
 from skytwin.embeddings.vectors import Block, Statistics

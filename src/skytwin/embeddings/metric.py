@@ -16,39 +16,25 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, get_args
 
 import numpy as np
 
+from skytwin.embeddings.names import Metric
 from skytwin.embeddings.sample import Sample
 from skytwin.embeddings.vectors import Block, Statistics
-from skytwin.errors import DataError, Mismatch, UsageError, one_of
+from skytwin.errors import DataError, Mismatch, UsageError
 
 __all__ = [
-    "DEFAULT_METRIC",
-    "METRICS",
-    "SAMPLED",
-    "Metric",
     "Rough",
     "Scorer",
-    "check_metric",
     "product",
     "product_error",
     "scorer",
 ]
 
-Metric = Literal["euclidean", "cosine", "standardized", "whitened", "csls"]
-METRICS: tuple[Metric, ...] = get_args(Metric)
-DEFAULT_METRIC: Metric = "standardized"
-SAMPLED: tuple[Metric, ...] = ("whitened", "csls")
 _CSLS_NEIGHBOURS = 10
 # Two float64 products of another order differ by less.
 _SLACK = 1e-9
-
-
-def check_metric(name: str) -> Metric:
-    """A known metric's name, or an error that lists them."""
-    return one_of("metric", name, METRICS)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)

@@ -11,29 +11,22 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, Protocol, get_args
+from typing import Literal, Protocol
 
 import numpy as np
 
 from skytwin.embeddings.metric import Rough, Scorer
 from skytwin.embeddings.vectors import Block, Vectors
-from skytwin.errors import UsageError, one_of
+from skytwin.errors import UsageError
 
 __all__ = [
-    "COMBINATIONS",
-    "Combine",
     "Combined",
     "Fused",
     "Ranker",
     "Scores",
-    "check_combine",
     "check_emphasis",
     "negative_share",
 ]
-
-Combine = Literal["mean", "min", "fusion", "logistic", "lda", "mean+logistic", "auto"]
-COMBINATIONS: tuple[Combine, ...] = get_args(Combine)
-DEFAULT_COMBINE: Combine = "auto"
 
 # Negative references weigh together at most half of what the positive ones do (Rocchio's usual
 # ratio is 0.2 to 1), and half of that where there are twenty: a few are the accidents of a few.
@@ -44,11 +37,6 @@ _FUSION_RANK = 60.0
 def negative_share(count: int) -> float:
     """What ``count`` negative references weigh together, those positive weighing 1."""
     return _MOST_NEGATIVE * count / (count + _HALF_AT)
-
-
-def check_combine(name: str) -> Combine:
-    """A known combination's name, or an error that lists them."""
-    return one_of("combination", name, COMBINATIONS)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
