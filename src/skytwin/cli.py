@@ -19,6 +19,7 @@ from skytwin.cli_map import map_
 from skytwin.cli_options import DisplayText
 from skytwin.cli_outliers import outliers
 from skytwin.cli_probe import predict, probe
+from skytwin.cli_reproduce import app as reproduce_app
 from skytwin.cli_search import purity, search
 from skytwin.cli_simulate import simulate
 from skytwin.cli_train import train
@@ -56,6 +57,7 @@ for verb in (
     app.command()(verb)
 app.command("map")(map_)
 app.add_typer(certify_app, name="certify")
+app.add_typer(reproduce_app, name="reproduce")
 _INTERRUPTED = 130
 
 

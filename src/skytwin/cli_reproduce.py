@@ -1,0 +1,114 @@
+"""``skytwin reproduce``: a paper's study as one command, from data to a report."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from skytwin.cli_options import Quiet, Weights
+from skytwin.errors import UsageError
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    help="Redo a paper's study on your data, as a report.",
+    no_args_is_help=True,
+    add_completion=False,
+)
+
+
+@app.callback()
+def _papers() -> None:
+    """Redo a paper's study on your data, as a report."""
+
+
+@app.command()
+def ulisse(
+    out: Annotated[Path, typer.Option("--out", help="Folder of the report; run again to go on.")],
+    cutouts: Annotated[
+        Path | None,
+        typer.Option("--cutouts", help="Your images: a folder, archive, or ingested cutouts."),
+    ] = None,
+    catalog: Annotated[
+        Path | None, typer.Option("--catalog", help="Table with their classes, joined by id.")
+    ] = None,
+    label: Annotated[
+        list[str] | None,
+        typer.Option("--label", help="Class to look for: column=value or SQL. Repeatable."),
+    ] = None,
+    column: Annotated[
+        str | None, typer.Option("--column", help="Column of all classes, if not that of --label.")
+    ] = None,
+    second: Annotated[
+        Path | None, typer.Option("--second", help="Images of another survey, same bands.")
+    ] = None,
+    second_catalog: Annotated[
+        Path | None, typer.Option("--second-catalog", help="Its table.")
+    ] = None,
+    encoder: Annotated[
+        str | None,
+        typer.Option("--encoder", help="timm:NAME or pca:N; the paper's is timm:efficientnet_b0."),
+    ] = None,
+    weights: Weights = None,
+    recipe_embedding: Annotated[
+        Path | None,
+        typer.Option("--recipe-embedding", help="Ready embedding, the paper's way."),
+    ] = None,
+    embedding: Annotated[
+        Path | None, typer.Option("--embedding", help="Ready embedding, as you would search it.")
+    ] = None,
+    bands: Annotated[
+        str | None, typer.Option("--bands", help="What the network is given: i,r,g.")
+    ] = None,
+    stretch: Annotated[
+        str | None, typer.Option("--stretch", help="Flux to brightness: lupton, asinh, linear.")
+    ] = None,
+    draws: Annotated[int, typer.Option("--draws", help="Prototypes of each class.")] = 12,
+    seed: Annotated[int, typer.Option("--seed", help="Of all random choices.")] = 0,
+    quiet: Quiet = False,
+) -> None:
+    """Redo Doorenbos et al. 2022: one-shot retrieval, from images to a report.
+
+    Runs on --cutouts; else on Galaxy Zoo 1 where SKYTWIN_DATA holds it; else on a simulated survey.
+    The report says which, and with which network.
+    """
+    try:
+        from skytwin.reproduce.ulisse import Asked, reproduce_ulisse
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            f"a report needs {error.name}, which is not installed; install skytwin[reproduce]"
+        ) from error
+
+    def tell(line: str) -> None:
+        if not quiet:
+            sys.stderr.write(f"reproduce ulisse: {line}\n")
+            sys.stderr.flush()
+
+    done = reproduce_ulisse(
+        out,
+        Asked(
+            cutouts=cutouts,
+            catalog=catalog,
+            labels=tuple(label or ()),
+            column=column,
+            second=second,
+            second_catalog=second_catalog,
+            encoder=encoder,
+            weights=weights,
+            recipe_embedding=recipe_embedding,
+            embedding=embedding,
+            bands=bands,
+            stretch=stretch,
+            draws=draws,
+            seed=seed,
+            quiet=quiet,
+        ),
+        tell=tell,
+    )
+    made = [one for one in done if one.outcome == "made" and one.name != "page"]
+    kept = len(done) - 1 - len(made)
+    typer.echo(f"{len(made)} section(s) written, {kept} unchanged")
+    typer.echo(f"written: {out / 'index.html'}")
