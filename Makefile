@@ -22,7 +22,7 @@ test: $(FULL_READY)
 	$(PYTEST) -m "not slow and not real"
 
 test-slow: $(FULL_READY)
-	$(PYTEST) -m "slow or real"
+	$(PYTEST) --no-loadscope-reorder --durations=20 -m "slow or real"
 
 test-all: test test-slow
 

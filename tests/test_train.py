@@ -104,8 +104,39 @@ def test_embed_takes_it_like_any_other(folder: Path, trained: Path, tmp_path: Pa
     np.save(tmp_path / "new.npy", flux)
     found = st.search(emb, tmp_path / "new.npy", k=1, include_self=True)
     assert found.ids[0] == emb.ids[5]
-    with pytest.raises(UsageError, match="leave out --crop"):
-        st.embed(folder, trained, tmp_path / "other", crop=8, quiet=True)
+    with pytest.raises(UsageError, match="leave out --size"):
+        st.embed(folder, trained, tmp_path / "other", size=8, quiet=True)
+
+
+def test_bands_crop_and_stretch_can_be_overruled(trained: Path, tmp_path: Path) -> None:
+    own = st.open(trained)
+    assert isinstance(own, st.Encoder)
+    pixels = [blob(seed, 32) for seed in range(5)]
+    (band,) = own.bands
+    images = [
+        raw(
+            np.concatenate([np.zeros_like(p), p]),
+            bands=("dark", "light"),
+            pixel_scale=own.pixel_scale,
+        )
+        for p in pixels
+    ]
+    two = ingest_source(MemorySource(images), tmp_path / "two", quiet=True)
+    alone = [raw(p, bands=(band,), pixel_scale=own.pixel_scale) for p in pixels]
+    one = ingest_source(MemorySource(alone), tmp_path / "one", quiet=True)
+    with pytest.raises(Mismatch, match=f"takes {band}, and looks at {band}: say with --bands"):
+        st.embed(two, trained, tmp_path / "e", quiet=True)
+    given = st.embed(two, trained, tmp_path / "e", bands="light", quiet=True)
+    plain = st.embed(one, trained, tmp_path / "p", quiet=True)
+    np.testing.assert_allclose(given.vectors[:], plain.vectors[:], rtol=1e-5, atol=1e-6)
+    near = st.embed(one, trained, tmp_path / "near", crop=16, stretch="asinh", quiet=True)
+    assert near.encoder_fingerprint != plain.encoder_fingerprint
+    assert not np.allclose(near.vectors[:], plain.vectors[:])
+    # A search by image goes the same way.
+    np.save(tmp_path / "new.npy", pixels[3])
+    found = st.search(near, tmp_path / "new.npy", k=1, include_self=True)
+    assert found.distance[0] < 1e-4
+    assert found.ids[0] == near.ids[3]
 
 
 def test_another_pixel_scale_must_be_asked_for(trained: Path, tmp_path: Path) -> None:

@@ -240,9 +240,9 @@ def embed(
     encoder : str or path, optional with ``preset``
         ``"timm:NAME"`` (``"hf_hub:ORG/NAME"`` from the hub), ``"pca:N"`` or
         ``"pca:N:abs"``; the folder of another embedding, whose encoder is used as it is; or that
-        of an encoder that `train` made, which takes ``bands`` (those that stand for its own, in
-        its order), ``stretch``, ``orbit``, ``root`` and ``precision``; or ``"skytwin:NAME"``, one
-        of these that comes along.
+        of an encoder that `train` made, which takes ``crop``, ``bands`` (those that stand for its
+        own, in its order), ``stretch``, ``orbit``, ``root`` and ``precision``; or
+        ``"skytwin:NAME"``, one of these that comes along.
     out : path
         New folder, or that of an unfinished run of this very call, which is resumed.
     weights : path, optional
@@ -344,7 +344,7 @@ def _finished(
     bundled = str(encoder).startswith(PREFIX)
     folder = bundled_folder(str(encoder)) if bundled else Path(encoder)
     trained = bundled or ((folder / MANIFEST).is_file() and Manifest.open(folder).kind == "encoder")
-    free = {"orbit", "root", "precision", "bands", "stretch"} if trained else set()
+    free = {"orbit", "root", "precision", "crop", "bands", "stretch"} if trained else set()
     named = sorted((given.keys() | ({"precision"} if precision else set())) - free)
     if preset or named:
         named = named or ["preset"]
@@ -356,17 +356,22 @@ def _finished(
     opened = load_saved(nested if nested.is_dir() else folder, precision=precision, **how)
     if any_scale:
         opened = dataclasses.replace(opened, pixel_scale=cutouts.pixel_scale)
-    bands, stretch = given.pop("bands", None), given.pop("stretch", None)
-    if trained and bands is None and cutouts.bands != opened.bands:
-        looks = ", ".join("+".join(mix) for mix in opened.prepare.mix)
+    looks = {name: given.pop(name, None) for name in ("crop", "bands", "stretch")}
+    if trained and looks["bands"] is None and cutouts.bands != opened.bands:
+        own = ", ".join("+".join(mix) for mix in opened.prepare.mix)
         raise Mismatch(
             f"{str(cutouts.folder)!r} has bands {', '.join(cutouts.bands)}; the encoder takes "
-            f"{', '.join(opened.bands)}, and looks at {looks}: say with --bands which of yours "
+            f"{', '.join(opened.bands)}, and looks at {own}: say with --bands which of yours "
             "stand for these, in this order"
         )
-    opened = adapted(opened, cutouts, bands=bands, stretch=stretch)
+    if trained:
+        opened = adapted(opened, cutouts, **looks)
     require_fits(opened, cutouts)
-    if stretch is None and (folder / MANIFEST).is_file() and opened.prepare.stretch.absolute:
+    if (
+        looks["stretch"] is None
+        and (folder / MANIFEST).is_file()
+        and opened.prepare.stretch.absolute
+    ):
         made_from = Manifest.open(folder).summary
         want = (np.dtype(made_from["image_dtype"]), made_from["image_unit"])
         require_same_flux((cutouts.dtype, cutouts.unit), want, str(cutouts.folder))

@@ -296,18 +296,25 @@ def load_saved(
 
 
 def adapted(
-    encoder: Encoder, cutouts_like: PixelSource, *, bands: str | None, stretch: str | None
+    encoder: Encoder,
+    cutouts_like: PixelSource,
+    *,
+    crop: str | None = None,
+    bands: str | None = None,
+    stretch: str | None = None,
 ) -> Encoder:
-    """The same network, looking at other bands or through another stretch.
+    """The same network, looking at another part, at other bands, or through another stretch.
 
     Parameters
     ----------
     encoder : Encoder
     cutouts_like : PixelSource
         What it shall look at.
-    bands : str or None
+    crop : str, optional
+        Central part, as of `open_encoder`; brought to the size that the network takes.
+    bands : str, optional
         Which of their bands stand for its own, in its order: see `parse_bands`.
-    stretch : str or None
+    stretch : str, optional
         See `Stretch.parse`.
 
     Raises
@@ -315,20 +322,26 @@ def adapted(
     UnknownName
         No such band or stretch.
     UsageError
-        Neither one band nor as many as the network takes.
+        Neither one band nor as many as the network takes; a crop larger than the frame.
     """
-
-    def change(prepare: Prepare) -> Prepare:
-        if bands is not None:
-            given = tuple(cutouts_like.bands)
-            prepare = dataclasses.replace(prepare, bands=given, mix=parse_bands(bands, given))
-        if stretch is not None:
-            settled = Stretch.parse(stretch).resolve(cutouts_like.dtype)
-            prepare = dataclasses.replace(prepare, stretch=settled)
-        return prepare
-
-    inner = tuple(map(change, encoder.inner))
-    return dataclasses.replace(encoder, prepare=change(encoder.prepare), inner=inner)
+    prepare = encoder.prepare
+    if bands is not None:
+        given = tuple(cutouts_like.bands)
+        prepare = dataclasses.replace(prepare, bands=given, mix=parse_bands(bands, given))
+    if stretch is not None:
+        settled = Stretch.parse(stretch).resolve(cutouts_like.dtype)
+        prepare = dataclasses.replace(prepare, stretch=settled)
+    frames = (prepare.crop,) if crop is None else _crops(crop, cutouts_like)
+    # One that was trained has one crop of its own.
+    parts = [
+        prepare
+        if frame == prepare.crop
+        else dataclasses.replace(
+            prepare, crop=frame, interpolation="area" if prepare.size < frame else "bilinear"
+        )
+        for frame in frames
+    ]
+    return dataclasses.replace(encoder, prepare=parts[0], inner=tuple(parts[1:]))
 
 
 def _where(name: str, files: Mapping[str, Any]) -> str | None:
