@@ -47,8 +47,8 @@ SETTINGS: dict[str, dict[str, Any]] = {
 }
 
 
-def embedding(folder: Path, name: str, survey: str = "gz1") -> Embeddings:
-    """A set embedded in one of the ways of `SETTINGS`; kept in the folder."""
+def images(folder: Path, survey: str = "gz1") -> Path:
+    """The cutouts of a set, kept in the folder."""
     data = Path(os.environ["SKYTWIN_DATA"])
     cutouts = folder / f"{survey}.cutouts"
     if not cutouts.exists():
@@ -56,6 +56,13 @@ def embedding(folder: Path, name: str, survey: str = "gz1") -> Embeddings:
         source = str(data / "gz1" / "galaxies.zip") if gz1 else survey
         catalogue = data / "gz1" / "catalogue.csv" if gz1 else None
         skytwin.ingest(source, cutouts, catalog=catalogue)
+    return cutouts
+
+
+def embedding(folder: Path, name: str, survey: str = "gz1") -> Embeddings:
+    """A set embedded in one of the ways of `SETTINGS`; kept in the folder."""
+    data = Path(os.environ["SKYTWIN_DATA"])
+    cutouts = images(folder, survey)
     of = "" if survey == "gz1" else f"{survey}-"
     place = folder / f"{of}{name.replace(', ', '-').replace(' ', '-')}.emb"
     if not (place / "manifest.json").exists():
