@@ -37,6 +37,8 @@ docs: $(FULL_READY)
 
 bench: $(FULL_READY)
 	$(BIN)/python benchmarks/exact_scan.py
+	$(BIN)/python -W ignore benchmarks/embed_cpu.py
+	$(BIN)/python benchmarks/flow_likelihood.py
 
 check: lint test-all docs
 

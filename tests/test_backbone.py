@@ -21,8 +21,8 @@ from safetensors.torch import load_file, save_file
 from skytwin.encoders import torchvision_guard
 from skytwin.encoders.backbone import open_backbone, timm
 from skytwin.encoders.load import load_saved, open_encoder
-from skytwin.encoders.threads import thread_count
 from skytwin.errors import DataError, Mismatch, UnknownName, Unreachable, UsageError
+from skytwin.threads import thread_count
 from toys import tilted_galaxies
 
 TINY = "timm:test_efficientnet"

@@ -10,7 +10,6 @@ import contextlib
 import hashlib
 import importlib.metadata
 import json
-import os
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -19,6 +18,7 @@ from typing import Any, TypeVar
 
 from skytwin.errors import DamagedArtefact, DataError, UsageError
 from skytwin.files import hash_file, write_atomically
+from skytwin.threads import processor_count
 
 __all__ = ["Manifest", "Parent", "from_dict", "seal"]
 
@@ -126,7 +126,7 @@ class Manifest:
                 stale.append(name)
         if not stale:
             return
-        with ThreadPoolExecutor(os.cpu_count()) as pool:
+        with ThreadPoolExecutor(processor_count()) as pool:
             for name, digest in zip(
                 stale, pool.map(lambda n: hash_file(folder / n), stale), strict=True
             ):

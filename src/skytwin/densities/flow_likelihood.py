@@ -18,8 +18,8 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from skytwin.densities.flow import Coordinates, Flow
-from skytwin.encoders.threads import thread_count
 from skytwin.progress import Progress
+from skytwin.threads import thread_count
 
 __all__ = ["Likelihood"]
 

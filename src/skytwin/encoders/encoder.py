@@ -13,10 +13,10 @@ from typing import Any, Literal, Protocol
 
 import numpy as np
 
-from skytwin.encoders.threads import thread_count
 from skytwin.errors import unknown
 from skytwin.files import write_atomically
 from skytwin.images.prepare import Prepare
+from skytwin.threads import thread_count
 
 __all__ = [
     "ENCODER_FILE",

@@ -22,8 +22,8 @@ from typing import Any, Literal, get_args
 import numpy as np
 import torch
 
-from skytwin.encoders.threads import thread_count
 from skytwin.errors import UsageError, one_of, unknown
+from skytwin.threads import thread_count
 
 __all__ = [
     "PRECISIONS",

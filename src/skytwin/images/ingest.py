@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import hashlib
-import os
 from collections import Counter, deque
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -36,6 +35,7 @@ from skytwin.images.ingest_rows import Catalog, assemble
 from skytwin.images.source import ImageSource, RawImage
 from skytwin.progress import Progress
 from skytwin.run import Run
+from skytwin.threads import processor_count
 
 __all__ = ["Rejected", "ingest_source"]
 
@@ -128,7 +128,7 @@ def ingest_source(
     with Run(out, kind="cutouts", recipe=recipe, inputs=inputs) as run:
         writer = _Writer(run, source, framing, pixel_scale, unit, shard_rows)
         with Progress(verb, len(source.ids), done=writer.next, quiet=quiet) as bar:
-            for taken in _read_all(source, writer.next, workers or os.cpu_count() or 1):
+            for taken in _read_all(source, writer.next, workers or processor_count()):
                 writer.add(*taken)
                 bar.advance(1)
         writer.flush()

@@ -28,6 +28,7 @@ from skytwin.images.simulate_radio import RADIO_MIX, RadioSettings, RadioSimulat
 from skytwin.images.simulate_sky import TILE, Simulator, as_table, mixture, require_room
 from skytwin.images.simulate_survey import OPTICAL_MIX, OpticalSettings
 from skytwin.images.source import RawImage
+from skytwin.threads import processor_count
 
 __all__ = ["KINDS", "SimulatedSource", "simulate_survey", "simulator"]
 
@@ -121,7 +122,7 @@ def simulate_survey(
         survey=survey,
         eight_bit=eight_bit,
     )
-    processes = workers or (os.cpu_count() or 1 if count >= _WORTH_A_POOL else 1)
+    processes = workers or (processor_count() if count >= _WORTH_A_POOL else 1)
     with SimulatedSource(made, count, processes) as source:
         return ingest_source(
             source,
