@@ -351,8 +351,8 @@ def _flow_line(flow: Flow, flows: Sequence[Flow]) -> str:
     share = f"{flow.coordinates.share:.0%} of the variance"
     return (
         f"flow: {shape}, {flow.coordinates.dim} coordinates ({share}); mean held-out "
-        f"log-likelihood {held.mean():.2f} nats ({len(held)} objects), of training rows "
-        f"{flow.curve[flow.best - 1][0]:.2f}"
+        f"log-likelihood {held.mean():.2f} nats, median {np.median(held):.2f} ({len(held)} "
+        f"objects); mean of training rows {flow.curve[flow.best - 1][0]:.2f}"
     )
 
 
