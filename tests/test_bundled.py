@@ -12,9 +12,9 @@ import skytwin as st
 from skytwin.encoders.bundled import bundled_encoders, bundled_folder
 from skytwin.encoders.load import load_saved
 from skytwin.encoders.recipe import Recipe, read_recipe
-from skytwin.errors import UnknownName, UsageError
+from skytwin.errors import Mismatch, UnknownName, UsageError
 
-NAMES = ("skytwin:radio",)
+NAMES = ("skytwin:optical", "skytwin:radio")
 
 
 def test_all_are_there_and_no_others() -> None:
@@ -58,6 +58,29 @@ def test_radio_takes_floats_and_published_8_bit_images(tmp_path: Path) -> None:
         st.embed(flux, "skytwin:radio", tmp_path / "e3", size=32, quiet=True)
 
 
+def test_optical_takes_the_mean_of_any_bands(tmp_path: Path) -> None:
+    flux = st.simulate_survey("optical", 20, tmp_path / "flux", seed=5, workers=1, quiet=True)
+    one = st.embed(flux, "skytwin:optical", tmp_path / "e1", orbit="d4", quiet=True)
+    assert one.vectors.shape == (20, 1280)
+    # The same galaxies as a colour picture, of bands with other names.
+    picture = np.clip(np.nan_to_num(flux.flux(slice(0, 20))) + 0.1, 0, None)
+    picture *= 255 / picture.max(axis=(1, 2, 3), keepdims=True)
+    np.save(tmp_path / "rgb.npy", np.moveaxis(picture[:, ::-1], 1, -1).astype(np.uint8))
+    rgb = st.ingest(
+        tmp_path / "rgb.npy", tmp_path / "rgb", layout="NHWC", bands=["red", "green", "blue"],
+        pixel_scale=0.396, quiet=True,
+    )  # fmt: skip
+    with pytest.raises(Mismatch, match="looks at g.r.i: say with --bands"):
+        st.embed(rgb, "skytwin:optical", tmp_path / "e2", quiet=True)
+    other = st.embed(
+        rgb, "skytwin:optical", tmp_path / "e2", bands="red+green+blue", orbit="d4", quiet=True
+    )
+    x, y = (np.asarray(emb.vectors.take(np.arange(20))) for emb in (one, other))
+    x, y = (v - v.mean(axis=0) for v in (x, y))
+    x, y = (v / np.linalg.norm(v, axis=1, keepdims=True) for v in (x, y))
+    assert ((x @ y.T).argmax(axis=1) == np.arange(20)).mean() > 0.7
+
+
 @pytest.mark.real
 @pytest.mark.slow
 def test_radio_knows_more_of_mirabest_than_pixels_do(
@@ -88,3 +111,27 @@ def test_radio_knows_more_of_mirabest_than_pixels_do(
         assert pixels.cv_accuracy is not None
         assert own.cv_accuracy.value > pixels.cv_accuracy.value + 0.05
         assert own.metrics["auc"].value > pixels.metrics["auc"].value + 0.03
+
+
+@pytest.mark.real
+@pytest.mark.slow
+def test_optical_finds_more_edge_on_galaxies_than_pixels_do(data_dir: Path, tmp_path: Path) -> None:
+    cutouts = st.ingest(
+        str(data_dir / "gz1" / "galaxies.zip"),
+        tmp_path / "cutouts",
+        catalog=data_dir / "gz1" / "catalogue.csv",
+        quiet=True,
+    )
+    emb = st.embed(
+        cutouts, "skytwin:optical", tmp_path / "emb", bands="red+green+blue", crop=64,
+        any_scale=True, orbit="d4", quiet=True,
+    )  # fmt: skip
+    pca = st.embed(cutouts, "pca:64:abs", tmp_path / "pca", crop=96, orbit="d4", quiet=True)
+    own, pixels = (
+        st.compare(each, "morphology=EdgeOn", ways=[("standardized", "auto")], draws=10, quiet=True)
+        for each in (emb, pca)
+    )
+    purity, lower = own.table["purity"][0].as_py(), own.table["lower"][0].as_py()
+    print(f"edge-on, nearest 100 of five: {purity:.3f} [{lower:.3f}, ...], base rate {own.base}")
+    assert purity > 0.75
+    assert lower > pixels.table["purity"][0].as_py()

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from skytwin.cli_options import Quiet, Weights
+from skytwin.cli_options import Quiet, Weights, listed
 from skytwin.errors import UsageError
+
+if TYPE_CHECKING:
+    from skytwin.reproduce.plan import Done
 
 __all__ = ["app"]
 
@@ -108,6 +111,95 @@ def ulisse(
         ),
         tell=tell,
     )
+    _say(done, out)
+
+
+@app.command()
+def rgz(
+    out: Annotated[Path, typer.Option("--out", help="Folder of the report; run again to go on.")],
+    encoder: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--encoder",
+            help="Folder that `skytwin train` wrote, skytwin:NAME, timm:NAME or pca:N, in place "
+            "of those at hand. Repeatable.",
+        ),
+    ] = None,
+    weights: Weights = None,
+    unlabelled: Annotated[
+        Path | None,
+        typer.Option("--unlabelled", help="RGZ DR1: a folder of images, or ingested cutouts."),
+    ] = None,
+    unlabelled_catalog: Annotated[
+        Path | None, typer.Option("--unlabelled-catalog", help="Its table, joined by id.")
+    ] = None,
+    size_column: Annotated[
+        str | None, typer.Option("--size-column", help="Its column of the angular size.")
+    ] = None,
+    mirabest: Annotated[
+        Path | None, typer.Option("--mirabest", help="MiraBest as cutouts [from SKYTWIN_DATA].")
+    ] = None,
+    frdeep: Annotated[
+        Path | None, typer.Option("--frdeep", help="FR-DEEP as cutouts [from SKYTWIN_DATA].")
+    ] = None,
+    classifiers: Annotated[
+        str | None,
+        typer.Option("--classifiers", help="Some of knn,rf,svc,lr,gb,ext,svc-scale,lda [all]."),
+    ] = None,
+    folds: Annotated[
+        int, typer.Option("--folds", help="Of the cross-validation that chooses a classifier.")
+    ] = 5,
+    flow: Annotated[
+        str, typer.Option("--flow", help="Density: default, or paper (hours).")
+    ] = "default",
+    count: Annotated[
+        int, typer.Option("--count", help="Simulated sources where no --unlabelled is given.")
+    ] = 4000,
+    seed: Annotated[int, typer.Option("--seed", help="Of all random choices.")] = 0,
+    quiet: Quiet = False,
+) -> None:
+    """Redo Andrianomena & Tang 2023: radio galaxies by their latent vectors, to a report.
+
+    Runs on MiraBest and FR-DEEP where SKYTWIN_DATA holds them, else on simulated sets, and on
+    --unlabelled, else on a simulated radio survey. The report says which, and with which encoders.
+    """
+    try:
+        from skytwin.reproduce.rgz import Asked, reproduce_rgz
+        from skytwin.reproduce.rgz_inputs import CLASSIFIERS
+    except ModuleNotFoundError as error:
+        raise UsageError(
+            f"a report needs {error.name}, which is not installed; install skytwin[reproduce]"
+        ) from error
+
+    def tell(line: str) -> None:
+        if not quiet:
+            sys.stderr.write(f"reproduce rgz: {line}\n")
+            sys.stderr.flush()
+
+    done = reproduce_rgz(
+        out,
+        Asked(
+            encoders=tuple(encoder or ()),
+            weights=weights,
+            unlabelled=unlabelled,
+            unlabelled_catalog=unlabelled_catalog,
+            size_column=size_column,
+            mirabest=mirabest,
+            frdeep=frdeep,
+            classifiers=tuple(listed(classifiers) or CLASSIFIERS),
+            folds=folds,
+            flow=flow,
+            count=count,
+            seed=seed,
+            quiet=quiet,
+        ),
+        tell=tell,
+    )
+    _say(done, out)
+
+
+def _say(done: tuple[Done, ...], out: Path) -> None:
+    """What was written."""
     made = [one for one in done if one.outcome == "made" and one.name != "page"]
     kept = len(done) - 1 - len(made)
     typer.echo(f"{len(made)} section(s) written, {kept} unchanged")

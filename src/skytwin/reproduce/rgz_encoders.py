@@ -1,0 +1,163 @@
+"""The encoders of a study of radio galaxies, and the sets as they see them."""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from skytwin.artefact import Manifest
+from skytwin.embeddings.table import Embeddings
+from skytwin.encoders.bundled import PREFIX, bundled_encoders
+from skytwin.errors import UsageError
+from skytwin.images.cutouts import Cutouts
+from skytwin.images.datasets import FOLDER_VARIABLE
+from skytwin.reproduce import rgz_paper as paper
+from skytwin.reproduce.places import embedded
+from skytwin.reproduce.rgz_inputs import Asked, Coded
+from skytwin.reproduce.ulisse_inputs import data_folder
+
+__all__ = ["encoders", "like"]
+
+_COMPONENTS, _CROP = 128, 96
+_WEIGHTS = "mobilenetv2_100*.safetensors"
+
+
+def encoders(
+    asked: Asked, home: Path, sets: dict[str, Cutouts], tell: Callable[[str], None]
+) -> tuple[tuple[Coded, ...], str]:
+    """The encoders at hand with the sets as they see them, and what is lacking.
+
+    The first, or the first VDVAE, sees the unlabelled set, too; so does PCA, which is fitted on it.
+    """
+    specs, lacking = _specs(asked)
+    count = min(_COMPONENTS, len(sets["unlabelled"]) // 2)
+    if not any(spec.startswith("pca:") for spec in specs):
+        specs.append(f"pca:{count}:abs")
+    main = _main(specs)
+    found: list[Coded] = []
+    for spec in specs:
+        tell(f"encoder: {spec} ...")
+        wanted = spec == main or spec.startswith("pca:")
+        found.append(_coded(asked, home, spec, sets, with_unlabelled=wanted, known=found))
+    return tuple(found), lacking
+
+
+def _specs(asked: Asked) -> tuple[list[str], str]:
+    if asked.encoders:
+        return list(dict.fromkeys(asked.encoders)), ""
+    if asked.weights is not None:
+        raise UsageError("--weights go with a network; name it with --encoder timm:NAME")
+    missing = [name for name in ("torch", "timm") if importlib.util.find_spec(name) is None]
+    if missing:
+        return [], f"{' and '.join(missing)} not installed: no networks"
+    found = [name for name in bundled_encoders() if name == f"{PREFIX}radio"]
+    data = data_folder()
+    if data is not None and any((data / "weights").glob(_WEIGHTS)):
+        return [*found, "timm:mobilenetv2_100"], ""
+    return found, f"no ImageNet weights in {FOLDER_VARIABLE}/weights"
+
+
+def _main(specs: list[str]) -> str:
+    return next((s for s in specs if _method(s) == "vdvae"), specs[0])
+
+
+def _method(spec: str) -> str | None:
+    """How a finished encoder was trained."""
+    if spec.startswith(PREFIX):
+        return "simclr"
+    if spec.startswith(("timm:", "pca:")):
+        return None
+    method = Manifest.open(spec, "encoder").summary["encoder"].partition(":")[0]
+    return method if method in paper.METHODS else None
+
+
+def _coded(
+    asked: Asked,
+    home: Path,
+    spec: str,
+    sets: dict[str, Cutouts],
+    *,
+    with_unlabelled: bool,
+    known: list[Coded],
+) -> Coded:
+    method, pixels = _method(spec), spec.startswith("pca:")
+    finished = spec.startswith(PREFIX) or not spec.startswith(("timm:", "pca:"))
+    orbit = "none" if method == "vdvae" else "d4"
+    side = min(min(each.shape[2:]) for each in sets.values())
+    eight_bit = all(each.dtype == np.uint8 for each in sets.values())
+    settings: dict[str, Any] = {"orbit": orbit}
+    encoder: str | Path = spec if spec.startswith(PREFIX) else Path(spec) if finished else spec
+    weights = None
+    if not finished:
+        settings["stretch"] = "linear" if eight_bit else "sigma:3"
+        settings["crop"] = str(min(_CROP, side)) if pixels else f"{min(64, side)},{min(96, side)}"
+    if spec.startswith("timm:"):
+        settings["root"] = True
+        weights = asked.weights or _weights(spec)
+    if finished:
+        settings["any_scale"] = True
+    slug = "".join(c if c.isalnum() else "-" for c in Path(spec).name)
+    found: dict[str, Embeddings] = {}
+    keys = ["unlabelled", "mirabest", "frdeep"] if with_unlabelled else ["mirabest", "frdeep"]
+    first: Embeddings | None = None
+    for key in keys:
+        name = f"{key}-{slug}"
+        if finished or first is None:
+            made = embedded(home, name, sets[key], encoder, weights=weights, quiet=asked.quiet,
+                            **settings)  # fmt: skip
+        else:  # the very same encoder, whatever the scale
+            made = embedded(home, name, sets[key], _folder(first), weights=weights,
+                            quiet=asked.quiet, any_scale=True)  # fmt: skip
+        first = first or made
+        found[key] = made
+    title = _title(spec, method, found["mirabest"])
+    if title in {each.title for each in known}:
+        title = f"{title} ({len(known) + 1})"
+    return Coded(
+        spec=spec,
+        title=title,
+        method=method,
+        orbit=orbit,
+        embeddings=found,
+        folder=Path(spec) if finished and not spec.startswith(PREFIX) else None,
+    )
+
+
+def _folder(embeddings: Embeddings) -> Path:
+    if embeddings.folder is None:
+        raise UsageError("an embedding without a folder has no encoder to take over")
+    return embeddings.folder
+
+
+def _weights(spec: str) -> Path | None:
+    """Weights of a network that lie in the folder of published data."""
+    data = data_folder()
+    name = spec.partition(":")[2]
+    return (
+        next(iter(sorted((data / "weights").glob(f"{name}*.safetensors"))), None) if data else None
+    )
+
+
+def _title(spec: str, method: str | None, embeddings: Embeddings) -> str:
+    if spec.startswith("pca:"):
+        return f"PCA {embeddings.dim}, of the unlabelled"
+    if spec.startswith("timm:"):
+        return f"{spec.partition(':')[2]}, ImageNet"
+    name = paper.METHODS.get(method or "", embeddings.encoder_name)
+    return f"{name}, {spec if spec.startswith(PREFIX) else Path(spec).name}"
+
+
+def like(embeddings: Embeddings, other: Embeddings) -> Embeddings:
+    """An embedding as if its images had the pixels of another's, as the paper takes them.
+
+    The paper shows images of 15 arcsec per pixel to encoders of 1.8 arcsec per pixel; what asks
+    for one scale would refuse to compare them.
+    """
+    made = copy.copy(embeddings)
+    made.pixel_scale = other.pixel_scale
+    return made

@@ -1,0 +1,199 @@
+"""What a VDVAE makes: samples as vectors, and the section that shows and measures them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from skytwin.answers.figures_generate import (
+    generated_closeness,
+    generated_interpolations,
+    generated_nearest,
+    generated_reconstructions,
+    generated_samples,
+)
+from skytwin.answers.generate import Generated, generate
+from skytwin.artefact import Manifest
+from skytwin.embeddings.table import Embeddings
+from skytwin.reproduce.content import Draft, Written, column
+from skytwin.reproduce.rgz_inputs import Given
+
+if TYPE_CHECKING:
+    from skytwin.encoders.generator import Generator
+
+__all__ = ["images", "sampled"]
+
+Earlier = Mapping[str, Written]
+_SHOWN, _COMPARED, _PERMUTATIONS = 32, 200, 199
+
+
+def _generator(given: Given) -> Generator | None:
+    coded = given.vdvae
+    if coded is None or coded.folder is None:
+        return None
+    from skytwin.encoders.generator import open_generator  # torch, where there is a VDVAE only
+
+    return open_generator(coded.folder)
+
+
+def sampled(given: Given, count: int) -> Embeddings | None:
+    """Vectors of images drawn from the prior; None where the main encoder is no VDVAE."""
+    generator = _generator(given) if given.main is given.vdvae else None
+    if generator is None or generator.conditioning is not None:
+        return None
+    drawn = generator.sample(count, seed=given.asked.seed, quiet=given.asked.quiet)
+    made = Embeddings.from_arrays(generator.encode(drawn), [f"sample-{i}" for i in range(count)])
+    own = given.main.embeddings["mirabest"]
+    made.encoder_name, made.encoder_fingerprint = own.encoder_name, own.encoder_fingerprint
+    return made
+
+
+def images(draft: Draft, given: Given, _: Earlier) -> None:
+    """Reconstructions, samples and interpolations of a VDVAE, and how far to trust them."""
+    draft.say(
+        "The paper shows reconstructions and new images from the prior of its VDVAE, whose sizes "
+        "come out too small.",
+        role="paper",
+    )
+    generator = _generator(given)
+    if generator is None:
+        draft.say(
+            "Not done: no VDVAE is at hand. Train one with `skytwin train CUTOUTS --recipe "
+            "rgz-vdvae --out VDVAE` (the paper's settings: a GPU's work) or `--recipe "
+            "vdvae-tiny` (minutes on a CPU), and give it with --encoder VDVAE.",
+            role="note",
+        )
+        return
+    found = generate(
+        generator,
+        _SHOWN,
+        data=_data(given, generator.manifest),
+        compared=_COMPARED,
+        most=4000,
+        permutations=_PERMUTATIONS,
+        seed=given.asked.seed,
+        quiet=given.asked.quiet,
+    )
+    real = found.real
+    draft.say(
+        f"{len(found.table)} samples at temperature {found.temperature:g} against {len(real.held)} "
+        f"held-out images of {real.cutouts.folder.name}; all prepared as the network sees them, "
+        f"{found.images.shape[-1]} x {found.images.shape[-1]} pixels in [0, 1]."
+        + (f" {real.note[0].upper()}{real.note[1:]}." if real.note else "")
+    )
+    _tables(draft, found)
+    for name, drawn, caption in (
+        ("reconstructions", generated_reconstructions(found), "Held-out images, and the same from "
+         "their latents, and from the top latent alone."),
+        ("samples", generated_samples(found), "Images from the prior, none picked."),
+        ("nearest", generated_nearest(found), "Samples, and the training image nearest to each."),
+        ("interpolations", generated_interpolations(found), "From one held-out image to another."),
+        ("closeness", generated_closeness(found), "How close samples are: told apart by a "
+         "classifier, light, size, nearest image."),
+    ):  # fmt: skip
+        draft.figure(name, drawn, caption, alt=caption)
+    _discuss(draft, found)
+
+
+def _data(given: Given, manifest: Manifest) -> Any:
+    """Cutouts to compare with: those of the training where they are, else the unlabelled set."""
+    parent = manifest.parents.get("cutouts")
+    free = given.unlabelled.cutouts
+    if parent is not None and parent.fingerprint == free.manifest.fingerprint:
+        return free.folder
+    try:
+        gone = parent is None or Manifest.open(parent.path).fingerprint != parent.fingerprint
+    except (OSError, ValueError):
+        gone = True
+    return free.folder if gone else None
+
+
+def _tables(draft: Draft, found: Generated) -> None:
+    draft.table(
+        "errors",
+        [
+            {
+                "name": one.name, "numbers": one.numbers, "nats": float(one.nats),
+                "error": one.value, "error_lower": one.lower, "error_upper": one.upper,
+            }
+            for one in found.errors
+        ],
+        [
+            column("name", "reconstruction"),
+            column("numbers", "numbers", "count"),
+            column("nats", "nats", "number"),
+            column("error", "mean squared error", "number", ends="error"),
+        ],
+        "Reconstructions of held-out images beside linear codes; a dash: given exactly",
+    )  # fmt: skip
+    draft.table(
+        "told",
+        [
+            {
+                "judge": one.judge, "pair": f"{one.one} : {one.other}", "auc": one.auc.value,
+                "auc_lower": one.auc.lower, "auc_upper": one.auc.upper, "p": one.p,
+            }
+            for one in found.comparisons
+        ],
+        [
+            column("judge", "judged by"),
+            column("pair", "sets"),
+            column("auc", "told apart (AUC)", "number", ends="auc"),
+            column("p", "p of the energy distance", "number"),
+        ],
+        "Whether a classifier tells the sets apart: 0.5 is chance; training against held-out "
+        "images is what chance looks like",
+    )  # fmt: skip
+    draft.table(
+        "light",
+        [
+            {
+                "name": one.name, "unit": one.unit,
+                "samples": float(np.median(one.samples)), "held": float(np.median(one.held)),
+                "rebuilt": float(np.median(one.reconstructed)),
+                "auc": one.against_held.auc.value, "auc_lower": one.against_held.auc.lower,
+                "auc_upper": one.against_held.auc.upper,
+            }
+            for one in found.properties
+        ],
+        [
+            column("name", "property"),
+            column("unit", "unit"),
+            column("samples", "samples, median", "number"),
+            column("held", "held-out", "number"),
+            column("rebuilt", "reconstructed", "number"),
+            column("auc", "chance that a sample is larger", "number", ends="auc"),
+        ],
+        "Light and size of samples against held-out images",
+    )  # fmt: skip
+
+
+def _discuss(draft: Draft, found: Generated) -> None:
+    size = next(one for one in found.properties if one.name.startswith("ext"))
+    auc = size.against_held.auc
+    small = (
+        "The samples are smaller than real images, as the paper's are"
+        if auc.upper < 0.5
+        else "The samples are larger than real images, unlike the paper's"
+        if auc.lower > 0.5
+        else "The samples' sizes are not shown to differ from real ones, unlike the paper's"
+    )
+    apart = [
+        one for one in found.comparisons
+        if (one.one, one.other) == ("samples", "held-out images") and one.auc.lower > 0.5
+    ]  # fmt: skip
+    said = (
+        f"{len(apart)} of the judges tell samples from held-out images. "
+        if apart
+        else "No judge tells samples from held-out images. "
+    )
+    draft.say(
+        f"{small} (chance that a sample is the larger: {{auc}}). {said}Samples and "
+        "reconstructions have no pixel noise, so a classifier may see that alone: compare with "
+        "reconstructions against held-out images. Linear codes of as many nats are the fair rival "
+        "of a reconstruction.",
+        role="differences",
+        auc=draft.at("light", "auc", name=size.name),
+    )
