@@ -274,8 +274,9 @@ def embed(
     runtime : {"auto", "torch", "openvino"}
         What runs a network; OpenVINO where it is installed, on a CPU.
     precision : {"f32", "bf16"}, optional
-        What a network computes in: bf16 is faster on processors with units for it, and its
-        vectors are equal to about 1 %. By default f32, or that of the finished encoder.
+        What a network computes in: bf16 is faster on processors with units for it; its vectors
+        differ by about 7 %, and a sixth of the nearest 25 (docs/performance.md). By default f32,
+        or that of the finished encoder.
     quiet : bool
         Show no progress.
 
