@@ -179,7 +179,7 @@ def open_backbone(
     runtime : str
         ``"torch"``, ``"openvino"``, or ``"auto"``: OpenVINO on a CPU where it is installed.
     precision : str
-        ``"f32"``, or ``"bf16"``: faster on processors with units for it, vectors equal to about 7 %.
+        ``"f32"``, or ``"bf16"``: faster on processors with units for it, vectors within about 7 %.
 
     Raises
     ------
