@@ -7,7 +7,6 @@ import os
 import time
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +22,7 @@ from skytwin.encoders.backbone import open_backbone, timm
 from skytwin.encoders.load import load_saved, open_encoder
 from skytwin.errors import DataError, Mismatch, UnknownName, Unreachable, UsageError
 from skytwin.threads import thread_count
-from toys import tilted_galaxies
+from toys import Pixels, tilted_galaxies
 
 TINY = "timm:test_efficientnet"
 
@@ -340,24 +339,6 @@ def test_a_greyscale_network_of_the_hub(hub_cache: Path, tmp_path: Path) -> None
     by_hub_name = open_encoder("hf_hub:someone/grey", cutouts_like=cutouts)
     assert by_hub_name.name == "timm:hf_hub:someone/grey"
     assert by_hub_name.network.fingerprint == network.fingerprint
-
-
-@dataclass(frozen=True)
-class Pixels:
-    images: np.ndarray
-    bands: tuple[str, ...]
-    pixel_scale: float | None = None
-
-    @property
-    def dtype(self) -> np.dtype[Any]:
-        return self.images.dtype
-
-    @property
-    def shape(self) -> tuple[int, int, int, int]:
-        return self.images.shape  # type: ignore[return-value]
-
-    def flux(self, rows: np.ndarray) -> np.ndarray:
-        return self.images[rows].astype(np.float32)
 
 
 def test_saved_encoders_find_and_check_their_weights(tiny: Path, tmp_path: Path) -> None:

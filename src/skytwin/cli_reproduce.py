@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -85,11 +86,6 @@ def ulisse(
             f"a report needs {error.name}, which is not installed; install skytwin[reproduce]"
         ) from error
 
-    def tell(line: str) -> None:
-        if not quiet:
-            sys.stderr.write(f"reproduce ulisse: {line}\n")
-            sys.stderr.flush()
-
     done = reproduce_ulisse(
         out,
         Asked(
@@ -109,7 +105,7 @@ def ulisse(
             seed=seed,
             quiet=quiet,
         ),
-        tell=tell,
+        tell=_teller("ulisse", quiet=quiet),
     )
     _say(done, out)
 
@@ -171,11 +167,6 @@ def rgz(
             f"a report needs {error.name}, which is not installed; install skytwin[reproduce]"
         ) from error
 
-    def tell(line: str) -> None:
-        if not quiet:
-            sys.stderr.write(f"reproduce rgz: {line}\n")
-            sys.stderr.flush()
-
     done = reproduce_rgz(
         out,
         Asked(
@@ -193,9 +184,20 @@ def rgz(
             seed=seed,
             quiet=quiet,
         ),
-        tell=tell,
+        tell=_teller("rgz", quiet=quiet),
     )
     _say(done, out)
+
+
+def _teller(paper: str, *, quiet: bool) -> Callable[[str], None]:
+    """What shows a line of progress."""
+
+    def tell(line: str) -> None:
+        if not quiet:
+            sys.stderr.write(f"reproduce {paper}: {line}\n")
+            sys.stderr.flush()
+
+    return tell
 
 
 def _say(done: tuple[Done, ...], out: Path) -> None:

@@ -142,8 +142,7 @@ def open_encoder(
 
     if spec.startswith("pca:"):
         parse_pca(spec)
-        if precision != "f32":
-            raise UsageError(f"{spec} runs in float32; leave --precision out")
+        _require_f32(spec, precision)
         if weights is not None:
             raise UsageError(
                 f"{spec} is fitted on the cutouts and takes no --weights; leave it out"
@@ -246,8 +245,7 @@ def load_saved(
         ) from error
     chosen = precision or stored
     if name.startswith("pca:"):
-        if chosen != "f32":
-            raise UsageError(f"{name} runs in float32; leave --precision out")
+        _require_f32(name, chosen)
         if weights is not None:
             raise UsageError(f"{name} keeps its components with it; leave --weights out")
         network: Network = PcaNetwork.load(Path(folder), name, made_by)
@@ -342,6 +340,11 @@ def adapted(
         for frame in frames
     ]
     return dataclasses.replace(encoder, prepare=parts[0], inner=tuple(parts[1:]))
+
+
+def _require_f32(name: str, precision: str) -> None:
+    if precision != "f32":
+        raise UsageError(f"{name} runs in float32; leave --precision out")
 
 
 def _where(name: str, files: Mapping[str, Any]) -> str | None:
