@@ -86,6 +86,17 @@ def test_views_are_turned_back(orbit: Orbit) -> None:
     assert len({view.tobytes() for view in views}) == len(views)
 
 
+def test_maps_of_less_than_float32_are_refused(cutouts: Cutouts, folder: Path) -> None:
+    encoder = open_encoder(
+        TINY, cutouts_like=cutouts, crop=str(CROP), size=64, runtime="torch", precision="bf16",
+        weights=weights_of("test_efficientnet", folder),
+    )  # fmt: skip
+    with pytest.raises(
+        UsageError, match="made in bf16, whose maps do not add up .*; embed with --prec"
+    ):
+        FeatureMaps(encoder=encoder)
+
+
 @pytest.mark.parametrize("orbit", ORBITS)
 @pytest.mark.parametrize("spec", [TINY, "pca:6", "pca:6:abs"])
 def test_the_mean_of_the_map_is_the_vector(

@@ -52,12 +52,18 @@ class FeatureMaps:
     ------
     UsageError
         The mean of the last map is not the encoder's vector: it has other pooling, or layers
-        after it. Found out on two images of noise.
+        after it (found out on two images of noise). Or it was computed in less than float32.
     """
 
     encoder: Encoder
 
     def __post_init__(self) -> None:
+        if self.encoder.precision != "f32":
+            raise UsageError(
+                f"this embedding was made in {self.encoder.precision}, whose maps do not "
+                "add up to its vectors; embed with --precision f32, or ask for the features "
+                "alone (--features-only)"
+            )
         size, channels = self.encoder.prepare.size, self.encoder.prepare.channels
         x = np.random.default_rng(0).standard_normal((2, channels, size, size), dtype=np.float32)
         network = self.encoder.network
