@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import galaxy_zoo
-import matplotlib.pyplot as plt
 import numpy as np
 import page
+from matplotlib.figure import Figure
 
 import skytwin
 from skytwin.images.cutouts import Cutouts
@@ -69,10 +69,9 @@ def _picture(
         rows.append((f"{title}\nsimulated", _tiles(made, here, crop)))
         if real is not None:
             rows.append((f"{title}\n{survey}", _tiles(real, there, crop)))
-    figure, axes = plt.subplots(
-        len(rows), EACH, figsize=(EACH * 1.15, len(rows) * 1.15), layout="constrained"
-    )
+    figure = Figure(figsize=(EACH * 1.15, len(rows) * 1.15), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.01, h_pad=0.01)
+    axes = figure.subplots(len(rows), EACH)
     for line, (title, tiles) in zip(axes, rows, strict=True):
         for number, axis in enumerate(line):
             axis.set_axis_off()
@@ -82,7 +81,6 @@ def _picture(
             -0.08, 0.5, title, transform=line[0].transAxes, ha="right", va="center", fontsize=8
         )
     figure.savefig(name, dpi=110)
-    plt.close(figure)
     what = "simulated images" if real is None else f"simulated images above those of {survey}"
     return page.picture(str(Path(name)), f"{what}, eight of each class")
 

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
 
-import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.figure import Figure
 
 __all__ = ["draw_curves"]
 
 _MOST_LAYERS = 12
 
 
-def draw_curves(curves: Mapping[str, np.ndarray], title: str) -> Any:
+def draw_curves(curves: Mapping[str, np.ndarray], title: str) -> Figure:
     """Loss of training and validation, and what else was measured, over the epochs.
 
     Parameters
@@ -42,9 +41,8 @@ def draw_curves(curves: Mapping[str, np.ndarray], title: str) -> Any:
         panels.append(("KL per layer (nats)", [(n, n.rpartition("_")[2]) for n in some]))
     elif "vector_spread" in curves:
         panels.append(("spread of the vectors", [("vector_spread", "0: collapsed, 1: sphere")]))
-    figure, axes = plt.subplots(
-        1, len(panels), figsize=(4.2 * len(panels), 3.4), squeeze=False, layout="constrained"
-    )
+    figure = Figure(figsize=(4.2 * len(panels), 3.4), layout="constrained")
+    axes = figure.subplots(1, len(panels), squeeze=False)
     for axis, (name, lines) in zip(axes[0], panels, strict=True):
         for column, label in lines:
             if column in curves:
