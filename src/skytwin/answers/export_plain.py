@@ -73,8 +73,10 @@ def plain_columns(table: pa.Table) -> list[PlainColumn]:
     for entry in table.schema:
         kind, values, null = _plain(table[entry.name].combine_chunks())
         tags = described(entry)
-        if not tags and kind in ("float", "text") and (kind == "text") == (entry.name == "id"):
-            tags = _KNOWN.get(entry.name, {})
+        known = _KNOWN.get(entry.name, {})
+        fits = kind == ("text" if entry.name == "id" else "float")
+        if known and fits and "ucd" not in tags and tags.get("unit") in (None, known.get("unit")):
+            tags = {**known, **tags}
         columns.append(
             PlainColumn(name=_clean_word(entry.name), kind=kind, values=values, null=null, **tags)
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,7 +20,10 @@ _DATATYPES = {
     "float32": "float", "float64": "double",
 }  # fmt: skip
 _READABLE_ROWS = 10_000
-_FRAME = "ICRS"
+_FRAME, _CLOCK = "ICRS", "UTC"
+# What the schema lets a UCD be, and DALI 1.1 a time in UTC.
+_UCD = re.compile(r"[A-Za-z0-9_.:;\-]*")
+_TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
 
 
 def votable_bytes(
@@ -31,8 +35,10 @@ def votable_bytes(
 ) -> bytes:
     """A table as a VOTable document.
 
-    Entries of ``meta`` are INFO elements; the columns ``ra`` and ``dec`` refer to the ICRS.
-    Text beyond ASCII is ``unicodeChar``. Missing and empty text are one.
+    Entries of ``meta`` are INFO elements. The columns ``ra`` and ``dec`` refer to the ICRS by
+    COOSYS, and by the utypes of a group (Demleitner et al. 2010, *Referencing STC in VOTable*,
+    IVOA note 2.0); times in UTC refer to a TIMESYS. Text beyond ASCII is ``unicodeChar``.
+    Missing and empty text are one. A UCD that no VOTable may hold goes into the description.
 
     Parameters
     ----------
@@ -61,7 +67,8 @@ def votable_bytes(
         for column in columns:
             element.fields.append(_field(tree, document, column, bounded=layout == "tabledata"))
         element.create_arrays(len(table) if rows else 0)
-        _refer_to_frame(tree, resource, element.fields, columns)
+        _refer_to_frame(tree, resource, element, columns)
+        _refer_to_clock(tree, resource, element.fields, columns)
         if rows:
             for field, column in zip(element.fields, columns, strict=True):
                 _fill(element.array, field.ID, column)
@@ -85,28 +92,80 @@ def _field(tree: Any, document: Any, column: PlainColumn, *, bounded: bool) -> A
             settings["arraysize"] = "*"
         elif column.kind == "vector":
             settings["arraysize"] = str(column.values.shape[1])
-    for tag in ("unit", "ucd"):
-        if value := getattr(column, tag):
-            settings[tag] = value
+    description = column.description
+    if column.unit:
+        settings["unit"] = column.unit
+    if _UCD.fullmatch(column.ucd):
+        settings |= {"ucd": column.ucd} if column.ucd else {}
+    else:
+        description = f"{description} (UCD: {column.ucd})".strip()
     field = tree.Field(document, name=column.name, **settings)
-    field.description = column.description or None
+    field.description = description or None
     return field
 
 
-def _refer_to_frame(tree: Any, resource: Any, fields: Any, columns: list[PlainColumn]) -> None:
+def _refer_to_frame(tree: Any, resource: Any, element: Any, columns: list[PlainColumn]) -> None:
     """Say that the canonical positions are in the ICRS."""
-    frame = _FRAME
-    while any(frame == field.ID for field in fields):
-        frame += "_"
-    positions = [
+    fields = element.fields
+    frame = _free(_FRAME, fields)
+    positions = {
+        column.name: field
+        for field, column in zip(fields, columns, strict=True)
+        # A cone search has to give the old UCDs, such as POS_EQ_RA_MAIN.
+        if column.name in ("ra", "dec") and column.ucd.lower().startswith(("pos.eq.", "pos_eq_"))
+    }
+    if not positions:
+        return
+    for field in positions.values():
+        field.ref = frame
+    resource.coordinate_systems.append(tree.CooSys(ID=frame, system=_FRAME))
+    if len(positions) < 2:
+        return
+    group = tree.Group(element, utype="stc:CatalogEntryLocation")
+    group.entries.append(
+        tree.Param(
+            element,
+            name="CoordRefFrame",
+            ID=_free("CoordRefFrame", fields),
+            datatype="char",
+            arraysize=str(len(_FRAME)),
+            value=_FRAME,
+            utype="stc:AstroCoordSystem.SpaceFrame.CoordRefFrame",
+        )
+    )
+    for number, name in enumerate(("ra", "dec"), start=1):
+        utype = f"stc:AstroCoords.Position2D.Value2.C{number}"
+        # astropy lets a reference have a utype where it is told that the document may.
+        told = {"version_1_2_or_later": True}
+        group.entries.append(
+            tree.FieldRef(element, ref=positions[name].ID, utype=utype, config=told)
+        )
+    element.groups.append(group)
+
+
+def _refer_to_clock(tree: Any, resource: Any, fields: Any, columns: list[PlainColumn]) -> None:
+    """Say of times that end in ``Z`` that they are UTC."""
+    clock = _free(_CLOCK, fields)
+    times = [
         field
         for field, column in zip(fields, columns, strict=True)
-        if column.name in ("ra", "dec") and column.ucd.startswith("pos.eq.")
+        if column.kind == "text"
+        and column.ucd.startswith("time.")
+        and len(column.values)
+        and all(_TIME.fullmatch(text) for text in column.values)
     ]
-    for field in positions:
-        field.ref = frame
-    if positions:
-        resource.coordinate_systems.append(tree.CooSys(ID=frame, system=_FRAME))
+    for field in times:
+        field.ref, field.xtype = clock, "timestamp"
+    if times:
+        system = tree.TimeSys(ID=clock, timescale=_CLOCK, refposition="TOPOCENTER")
+        resource.time_systems.append(system)
+
+
+def _free(name: str, fields: Any) -> str:
+    """An identifier that no field has."""
+    while any(name == field.ID for field in fields):
+        name += "_"
+    return name
 
 
 def _fill(array: Any, name: str, column: PlainColumn) -> None:

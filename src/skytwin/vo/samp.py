@@ -1,0 +1,377 @@
+"""Tables to TOPCAT, Aladin and other SAMP clients, and from them positions and rows as queries.
+
+Reference: Taylor et al. 2012, *Simple Application Messaging Protocol*, IVOA recommendation 1.3;
+the messages are ``table.load.votable``, ``table.highlight.row``, ``table.select.rowList`` and
+``coord.pointAt.sky``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import queue
+import tempfile
+import uuid
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+from urllib.parse import unquote, urlsplit
+
+import numpy as np
+import pyarrow as pa
+from pyvo.samp import SAMPHubError, SAMPIntegratedClient, conf
+
+from skytwin.answers.export import write_table
+from skytwin.answers.search import Matches, search
+from skytwin.embeddings.table import Embeddings
+from skytwin.errors import DataError, SkytwinError, Unreachable, UsageError, unknown
+from skytwin.images.catalog import id_texts, read_table
+from skytwin.images.columns import find_id_column, sky_columns, sky_degrees
+
+__all__ = ["ALL", "Desk", "Question", "answer", "send_matches"]
+
+#: In place of a client's name: every client that takes tables.
+ALL = "all"
+_LOAD, _POINT = "table.load.votable", "coord.pointAt.sky"
+_ROW, _ROWS = "table.highlight.row", "table.select.rowList"
+_END = ("samp.hub.event.shutdown", "samp.hub.disconnect")
+_MOST_ROWS = 50
+_LOAD_S = 60
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """What a client pointed at.
+
+    Attributes
+    ----------
+    sender : str
+        The client's identifier at the hub.
+    client : str
+        Its name.
+    mtype : str
+        The message.
+    params : mapping
+        What it says.
+    """
+
+    sender: str
+    client: str
+    mtype: str
+    params: Mapping[str, Any]
+
+
+class Desk:
+    """A connection to the SAMP hub, as a context manager.
+
+    Raises
+    ------
+    Unreachable
+        There is no hub, or it does not answer.
+    """
+
+    def __init__(self) -> None:
+        self._client: Any = None
+        self._folder: tempfile.TemporaryDirectory[str] | None = None
+        self._ids: dict[str, list[str]] = {}
+        self._questions: queue.SimpleQueue[Question | None] = queue.SimpleQueue()
+
+    def __enter__(self) -> Self:
+        try:
+            # Whether this machine is on the internet is none of a local hub's business.
+            with conf.set_temp("use_internet", False):
+                client = SAMPIntegratedClient(
+                    name="skytwin",
+                    description="finds more objects like the one pointed at",
+                    metadata={"author.name": "The skytwin developers"},
+                    addr="127.0.0.1",
+                )
+                client.connect()
+        except (SAMPHubError, OSError) as error:
+            raise Unreachable(
+                f"no SAMP hub ({error}); start TOPCAT or Aladin on this machine first"
+            ) from None
+        self._client = client
+        self._folder = tempfile.TemporaryDirectory(prefix="skytwin-samp-")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # A hub that has gone cannot be taken leave of.
+        with contextlib.suppress(Exception):
+            self._client.disconnect()
+        if self._folder is not None:
+            self._folder.cleanup()
+
+    def clients(self) -> dict[str, str]:
+        """Names of the clients that take tables, by their identifiers."""
+        with _hub_errors():
+            found = self._client.get_subscribed_clients(_LOAD)
+            names = {}
+            for one in found:
+                about = self._client.get_metadata(one)
+                names[str(one)] = str(about.get("samp.name", one))
+        return names
+
+    def send(
+        self,
+        table: pa.Table,
+        meta: Mapping[str, str],
+        name: str,
+        to: str = ALL,
+        *,
+        timeout_s: int = _LOAD_S,
+    ) -> list[str]:
+        """Have clients load a table, and wait until they have.
+
+        Parameters
+        ----------
+        table : pyarrow.Table
+        meta : mapping of str to str
+            Where it comes from.
+        name : str
+            What to call it.
+        to : str
+            A client's name, the beginning of one, its identifier, or `ALL`.
+        timeout_s : int
+            Seconds to wait for each client.
+
+        Returns
+        -------
+        list of str
+            The names of the clients that have it.
+
+        Raises
+        ------
+        UnknownName
+            No such client.
+        DataError
+            None takes tables, or none could load it.
+        """
+        there = self.clients()
+        chosen = _chosen(there, to)
+        if self._folder is None:
+            raise UsageError("not connected to a SAMP hub; use the desk as a context manager")
+        key = f"skytwin-{uuid.uuid4()}"
+        path = Path(self._folder.name) / f"{key}.vot"
+        write_table(table, path, meta)
+        if "id" in table.column_names:
+            self._ids[key] = table["id"].to_pylist()
+        params = {"url": path.as_uri(), "table-id": key, "name": name}
+        took, refused = [], []
+        for one in chosen:
+            try:
+                reply = self._client.call_and_wait(
+                    one, {"samp.mtype": _LOAD, "samp.params": params}, str(timeout_s)
+                )
+                status = str(reply.get("samp.status"))
+                why = str(dict(reply.get("samp.error", {})).get("samp.errortxt", status))
+            except Exception as error:  # the hub's faults are of many kinds
+                status, why = "samp.error", _line(error)
+            # A warning comes with the table loaded.
+            if status in ("samp.ok", "samp.warning"):
+                took.append(there[one])
+            else:
+                refused.append(f"{there[one]}: {why}")
+        if not took:
+            raise DataError(f"no SAMP client could load the table ({'; '.join(refused)})")
+        return took
+
+    def listen(self) -> None:
+        """Take positions and rows that clients point at as questions."""
+        with _hub_errors():
+            for mtype in (_POINT, _ROW, _ROWS):
+                self._client.bind_receive_message(mtype, self._heard)
+            for mtype in _END:
+                self._client.bind_receive_notification(mtype, self._ended)
+
+    def questions(self) -> Iterator[Question]:
+        """What clients point at, one by one as it comes; ends when the hub does."""
+        while True:
+            try:
+                # With a bound, so that an interrupt gets through.
+                question = self._questions.get(timeout=0.2)
+            except queue.Empty:
+                continue
+            if question is None:
+                return
+            yield question
+
+    def references(self, question: Question) -> list[str]:
+        """What a question names, as a search takes it: ids, or ``"RA,DEC"``.
+
+        Raises
+        ------
+        UsageError
+            It names nothing, or too much.
+        DataError
+            Its table cannot be read.
+        """
+        params = question.params
+        if question.mtype == _POINT:
+            return [_position(params.get("ra"), params.get("dec"))]
+        given = params.get("row-list") if question.mtype == _ROWS else [params.get("row")]
+        try:
+            rows = [int(str(row)) for row in given or []]
+        except ValueError:
+            raise UsageError(f"rows {given!r}; expected numbers") from None
+        if not 1 <= len(rows) <= _MOST_ROWS:
+            raise UsageError(f"{len(rows)} rows selected; expected 1 to {_MOST_ROWS}")
+        known = self._ids.get(str(params.get("table-id")))
+        if known is not None:
+            if not 0 <= min(rows) <= max(rows) < len(known):
+                raise UsageError(f"row {max(rows)} of a table of {len(known)} rows")
+            return [str(known[row]) for row in rows]
+        return _from_file(str(params.get("url", "")), rows)
+
+    def _heard(
+        self,
+        _key: str,
+        sender: str,
+        message: str | None,
+        mtype: str,
+        params: Mapping[str, Any],
+        _extra: object,
+    ) -> None:
+        """Take a message; one that wants a reply has it at once, before the search."""
+        if message is not None:
+            self._client.reply(message, {"samp.status": "samp.ok", "samp.result": {}})
+        name = sender
+        with contextlib.suppress(Exception):
+            name = str(self._client.get_metadata(sender).get("samp.name", sender))
+        self._questions.put(Question(sender=sender, client=name, mtype=mtype, params=dict(params)))
+
+    def _ended(self, *_: object) -> None:
+        self._questions.put(None)
+
+
+def send_matches(matches: Matches, to: str = ALL, table: pa.Table | None = None) -> list[str]:
+    """Have SAMP clients load matches; the names of those that have them.
+
+    Parameters
+    ----------
+    matches : Matches
+    to : str
+        See `Desk.send`.
+    table : pyarrow.Table, optional
+        Their table with more columns, such as a probability.
+
+    Raises
+    ------
+    Unreachable, UnknownName, DataError
+        See `Desk` and `Desk.send`.
+    """
+    shown = matches.table if table is None else table
+    with Desk() as desk:
+        return desk.send(shown, matches.describe(), _title(matches), to)
+
+
+def answer(
+    desk: Desk,
+    embeddings: Embeddings,
+    tell: Callable[[str], object],
+    *,
+    ready: Callable[[], object] = lambda: None,
+    **settings: Any,
+) -> None:
+    """Answer whatever clients point at with the objects most like it, until the hub ends.
+
+    Parameters
+    ----------
+    desk : Desk
+    embeddings : Embeddings
+    tell : callable
+        Is given a line about each question and its answer.
+    ready : callable
+        Called once questions are heard.
+    **settings
+        Of the search; see `skytwin.answers.search.search`.
+    """
+    desk.listen()
+    ready()
+    for question in desk.questions():
+        try:
+            like = desk.references(question)
+            names = [_as_id(embeddings, one) for one in like]
+            found: Matches = search(embeddings, names, **settings)
+            title = _title(found)
+            to = question.sender if question.sender in desk.clients() else ALL
+            took = desk.send(found.table, found.describe(), title, to)
+        except SkytwinError as error:
+            tell(f"{question.client}: {error}")
+        else:
+            tell(f"{question.client}: {title}: {len(found)} sent to {', '.join(took)}")
+
+
+def _title(matches: Matches) -> str:
+    first, *others = matches.references
+    return f"like {first.name}" + (f" and {len(others)} more" if others else "")
+
+
+def _as_id(embeddings: Embeddings, one: str) -> Any:
+    """An id stays text; a position becomes numbers, lest a file of that name be taken."""
+    if one in embeddings.index or "," not in one:
+        return one
+    try:
+        ra, dec = map(float, one.split(","))
+    except ValueError:
+        return one
+    return ra, dec
+
+
+def _chosen(there: Mapping[str, str], to: str) -> list[str]:
+    """Identifiers of the clients meant."""
+    if not there:
+        raise DataError("no SAMP client takes tables; start TOPCAT or Aladin")
+    if to == ALL:
+        return list(there)
+    if to in there:
+        return [to]
+    found = [one for one, name in there.items() if name.lower().startswith(to.lower())]
+    if not found:
+        raise unknown("SAMP client", to, [*dict.fromkeys(there.values()), ALL])
+    return found
+
+
+def _position(ra: object, dec: object) -> str:
+    try:
+        east, north = float(str(ra)), float(str(dec))
+    except ValueError:
+        raise UsageError(f"position {ra!r}, {dec!r}; expected degrees") from None
+    if not (math.isfinite(east) and -90 <= north <= 90):
+        raise UsageError(f"position {ra!r}, {dec!r}; expected degrees")
+    return f"{east % 360},{north}"
+
+
+def _from_file(url: str, rows: list[int]) -> list[str]:
+    """Ids, or else positions, of rows of a table that another program has loaded."""
+    parts = urlsplit(url)
+    if parts.scheme != "file" or parts.netloc not in ("", "localhost"):
+        raise UsageError(
+            f"a row of a table that skytwin did not send ({url or 'no address'}); save the table "
+            "as a file and load it from there, or point at the sky"
+        )
+    table = read_table(Path(unquote(parts.path)))
+    if not 0 <= min(rows) <= max(rows) < len(table):
+        raise UsageError(f"row {max(rows)} of a table of {len(table)} rows")
+    part = table.take(pa.array(np.array(rows)))
+    name = find_id_column(part)
+    if name is not None:
+        return [str(one) for one in id_texts(part, name).to_pylist()]
+    columns = sky_columns(part)
+    if columns is None:
+        raise UsageError(f"{Path(parts.path).name} has neither ids nor positions")
+    sky = sky_degrees(part, columns)
+    return [_position(ra, dec) for ra, dec in zip(sky.ra, sky.dec, strict=True)]
+
+
+@contextlib.contextmanager
+def _hub_errors() -> Iterator[None]:
+    try:
+        yield
+    except Exception as error:  # the hub's faults are of many kinds
+        raise Unreachable(f"the SAMP hub does not answer ({_line(error)}); restart it") from None
+
+
+def _line(error: Exception) -> str:
+    return (" ".join(str(error).split()) or type(error).__name__)[:160]
