@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import zipfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -326,3 +327,59 @@ def test_what_is_an_array_file(tmp_path: Path) -> None:
     for name, message in (("none.h5", "no file"), ("plain.zip", "is no array file")):
         with pytest.raises(UsageError, match=message):
             ArraySource(tmp_path / name)
+
+
+# ---- what a file claims ------------------------------------------------------------------------
+
+
+def test_rows_that_are_not_there_are_not_listed(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file.create_dataset("images", (10**9, 4, 4), "f4", chunks=(1, 4, 4))
+    zarr.create_array(tmp_path / "a.zarr", shape=(10**9, 4, 4), chunks=(1, 4, 4), dtype="f4")
+    for name in ("a.h5", "a.zarr"):
+        with pytest.raises(DataError, match="100 times its size"):
+            ArraySource(tmp_path / name)
+
+
+def test_groups_in_groups_and_links(tmp_path: Path) -> None:
+    images = RNG.normal(size=(3, 8, 8)).astype("f4")
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["set/images"] = images
+        file["set/z"] = [1.0, 2.0, 3.0]
+        file["set/again"], file["z2"] = file["set"], file["set/z"]
+        file["soft"], file["out"] = h5py.SoftLink("/set"), h5py.ExternalLink("/etc/passwd", "/")
+    source = ArraySource(tmp_path / "a.h5")
+    assert source.table is not None
+    assert source.table.num_columns == 1
+    np.testing.assert_array_equal(source.read(1).pixels[0], images[1])
+    with h5py.File(tmp_path / "b.h5", "w") as file:
+        file["images"], place = images, file
+        for _ in range(3000):
+            place = place.create_group("g")
+    with pytest.raises(DataError, match="100 deep"):
+        ArraySource(tmp_path / "b.h5")
+
+
+def test_a_damaged_column_is_one_line(tmp_path: Path) -> None:
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["images"] = RNG.normal(size=(4, 8, 8))
+        made = file.create_dataset("z", (4,), "f8", chunks=(4,), compression="gzip")
+        made.id.write_direct_chunk((0,), b"no gzip at all")
+    with pytest.raises(DataError, match="column 'z' cannot be read"):
+        ArraySource(tmp_path / "a.h5")
+
+
+def test_headers_of_numpy_files_are_not_believed(tmp_path: Path) -> None:
+    np.savez_compressed(tmp_path / "a.npz", images=np.zeros((4, 8, 8)))
+    with zipfile.ZipFile(tmp_path / "a.npz") as archive:
+        content = archive.read("images.npy")
+    with zipfile.ZipFile(tmp_path / "b.npz", "w") as archive:
+        archive.writestr("images.npy", content.replace(b"(4, 8, 8), }    ", b"(4, 8, 99999), }"))
+    with pytest.raises(DataError, match="its header says"):
+        ArraySource(tmp_path / "b.npz")
+    (tmp_path / "c.npy").write_bytes(b"\x93NUMPY\x02\x00\xff\xff\xff\xff" + content[10:])
+    with pytest.raises(DataError, match="header"):
+        ArraySource(tmp_path / "c.npy")
+    os.mkfifo(tmp_path / "d.npy")
+    with pytest.raises(DataError, match="a pipe or a device"):
+        ArraySource(tmp_path / "d.npy")

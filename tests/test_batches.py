@@ -240,3 +240,35 @@ def test_what_is_no_archive_of_batches(tmp_path: Path) -> None:
     whole.write_bytes(whole.read_bytes()[:200])
     with pytest.raises(DataError, match="is damaged"):
         BatchSource(whole)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"labels": ["x"] * 4}, "not all whole numbers"),
+        ({"labels": [2**70] * 4}, "not all whole numbers"),
+        ({"labels": 5}, "its labels are no list"),
+        ({"filenames": 5}, "its filenames are no list"),
+    ],
+)
+def test_columns_of_a_batch_that_are_none(
+    tmp_path: Path, changes: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(DataError, match=message):
+        BatchSource(pack(tmp_path, {"data_batch_1": batch(**changes)}))
+
+
+def test_names_that_are_no_text_and_numbers_beyond_reason(tmp_path: Path) -> None:
+    source = BatchSource(pack(tmp_path, {"data_batch_1": batch(filenames=["\udcff.png"] * 4)}))
+    assert "\\udcff" in source.table["filename"][0].as_py()
+    # CPython makes room for 2^32 entries before it finds that there is one.
+    with pytest.raises(DataError, match="number 4294967295"):
+        load_plain(b"\x80\x02]r\xff\xff\xff\xff.")
+
+
+def test_a_batch_archive_that_ends_early(tmp_path: Path) -> None:
+    path = pack(tmp_path, {"data_batch_1": batch(), "test_batch": batch()}, "set.tar")
+    content = path.read_bytes()
+    path.write_bytes(content[: content.index(b"test_batch") // 512 * 512])
+    with pytest.raises(DataError, match="is damaged"):
+        BatchSource(path)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import io
 import json
 import os
 import tarfile
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +21,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from skytwin.errors import BadImage, DataError, UnknownName, UsageError
-from skytwin.images import members
+from skytwin.images import members, packed
 from skytwin.images.folder import FolderSource, natural
 
 RNG = np.random.default_rng(7)
@@ -369,3 +371,60 @@ def test_offset_sdss_frames_are_sent_to_the_mosaic_route(data_dir: Path) -> None
     )
     with pytest.raises(BadImage, match="pixels apart on the sky"):
         source.read(0)
+
+
+@pytest.mark.parametrize("mode", ["w", "w:gz"])
+@pytest.mark.parametrize("harm", ["header", "cut"])
+def test_a_tar_that_ends_early_is_refused_and_not_read_in_part(
+    tmp_path: Path, mode: str, harm: str
+) -> None:
+    stream = io.BytesIO()
+    with tarfile.open(fileobj=stream, mode="w") as archive:
+        for n in range(3):
+            entry = tarfile.TarInfo(f"o{n}.jpg")
+            entry.size = len(content := jpeg())
+            archive.addfile(entry, io.BytesIO(content))
+    plain = stream.getvalue()
+    second = plain.index(b"o1.jpg")
+    harmed = plain[:second] + b"x" + plain[second + 1 :] if harm == "header" else plain[:second]
+    path = tmp_path / ("a.tar" if mode == "w" else "a.tar.gz")
+    path.write_bytes(harmed if mode == "w" else gzip.compress(harmed))
+    # tarfile alone takes both for archives of one member.
+    with tarfile.open(path) as archive:
+        assert len(archive.getnames()) == 1
+    with pytest.raises(DataError, match="is damaged"):
+        FolderSource(path)
+
+
+def test_members_that_unpack_to_gigabytes_are_not_unpacked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a zip says of a size is not believed, nor held where it is unlikely."""
+    monkeypatch.setattr(packed, "FREE", 1 << 22)
+    path = tmp_path / "a.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("short.png", bytes(20 << 20))
+        with archive.open("long.png", "w") as member:
+            for _ in range(20):
+                member.write(bytes(1 << 20))
+    content = bytearray(path.read_bytes())
+    for at in (content.index(b"PK\x01\x02") + 24, content.index(b"PK\x03\x04") + 22):
+        content[at : at + 4] = (10).to_bytes(4, "little")
+    path.write_bytes(content)
+    source = FolderSource(path)
+    tracemalloc.start()
+    with pytest.raises(BadImage, match="CRC"):
+        source.read(list(source.ids).index("short"))
+    with pytest.raises(BadImage, match="100 times its size"):
+        source.read(list(source.ids).index("long"))
+    assert tracemalloc.get_traced_memory()[1] < 10 << 20
+    tracemalloc.stop()
+
+
+def test_a_pipe_among_the_images_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "a.fits")
+    (tmp_path / "b.fits").symlink_to("/dev/zero")
+    source = FolderSource(tmp_path)
+    for index in range(2):
+        with pytest.raises(BadImage, match="a pipe or a device"):
+            source.read(index)

@@ -800,3 +800,119 @@ def test_odd_headers(data_dir: Path) -> None:
     assert_placed(
         spitzer, fits.getheader(data_dir / "fields" / "spitzer_example_image.fits"), (513, 1025)
     )
+
+
+# ---- small files of much -----------------------------------------------------------------------
+
+
+def test_scales_that_overflow_are_no_warning(tmp_path: Path) -> None:
+    path = tmp_path / "a.fits"
+    for pixels in (RNG.normal(size=(6, 7)).astype("f4"), np.arange(42, dtype="i2").reshape(6, 7)):
+        fits.writeto(path, pixels, overwrite=True)
+        with path.open("r+b") as stream:
+            card, end = b"BSCALE  =                1E308".ljust(80), b"END".ljust(80)
+            content = stream.read().replace(end + bytes(80).replace(b"\0", b" "), card + end, 1)
+            stream.seek(0)
+            stream.write(content)
+        assert not np.isfinite(read_image(path).pixels).all()
+
+
+def test_a_hundred_thousand_hdus_are_a_short_reason() -> None:
+    stream = io.BytesIO()
+    fits.HDUList([fits.PrimaryHDU(), fits.ImageHDU()]).writeto(stream)
+    content = stream.getvalue()
+    with pytest.raises(BadImage, match=r"no HDU holds an image .*\(3001 in all\)") as caught:
+        read_image(("a.fits", content[:2880] + content[2880:] * 3000))
+    assert len(str(caught.value)) < 1000
+
+
+def test_packed_images_of_gigabytes_are_refused(tmp_path: Path) -> None:
+    head = fits.PrimaryHDU(np.zeros((1, 1), "f4")).header
+    head["NAXIS"], head["NAXIS1"], head["NAXIS2"] = 2, 16_000, 16_000
+    start = head.tostring().encode()
+    (tmp_path / "a.fits.gz").write_bytes(gzip.compress(start + bytes(1 << 20)))
+    (tmp_path / "a.fits.bz2").write_bytes(bz2.compress(start + bytes(1 << 20)))
+    chunk = struct.pack(">IIBBBBB", 16_000, 16_000, 8, 2, 0, 0, 0)
+    png = b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(part)) + kind + part + struct.pack(">I", zlib.crc32(kind + part))
+        for kind, part in (
+            (b"IHDR", chunk),
+            (b"IDAT", zlib.compress(bytes(1 << 20))),
+            (b"IEND", b""),
+        )
+    )
+    (tmp_path / "a.png").write_bytes(png)
+    for name in ("a.fits.gz", "a.fits.bz2", "a.png"):
+        with pytest.raises(BadImage, match="100 times its size"):
+            read_image(tmp_path / name)
+
+
+def test_a_damaged_tile_is_found_by_its_sum(tmp_path: Path) -> None:
+    """Handed to cfitsio, some such bytes end the process."""
+    with fitsio.FITS(tmp_path / "a.fits.fz", "rw") as file:
+        file.write(RNG.normal(size=(64, 64)).astype("f4"), compress="rice", qlevel=16)
+        file[-1].write_checksum()
+    assert read_image(tmp_path / "a.fits.fz").pixels.shape == (1, 64, 64)
+    content = bytearray((tmp_path / "a.fits.fz").read_bytes())
+    content[content.rindex(b"END     ") // 2880 * 2880 + 2880 + 100] ^= 4
+    with pytest.raises(BadImage, match="DATASUM"):
+        read_image(("a.fits.fz", bytes(content)))
+    (tmp_path / "a.fits.fz").write_bytes(content)
+    with pytest.raises(BadImage, match="DATASUM"):
+        read_image(tmp_path / "a.fits.fz")
+
+
+def test_groups_and_parameters_that_no_image_has() -> None:
+    stream = io.BytesIO()
+    fits.HDUList([fits.PrimaryHDU(), fits.ImageHDU(RNG.normal(size=(6, 7)))]).writeto(stream)
+    card = b"PCOUNT  =                    0"
+    harmed = stream.getvalue().replace(card, b"PCOUNT  =        1099511627776")
+    assert harmed != stream.getvalue()
+    assert read_image(("a.fits", harmed)).pixels.shape == (1, 6, 7)
+
+
+def test_tiff_parts_beyond_the_file_and_pages_without_end(tmp_path: Path) -> None:
+    stream = io.BytesIO()
+    tifffile.imwrite(stream, RNG.normal(size=(8, 9)).astype("f4"), compression="zlib")
+    content = stream.getvalue()
+    with tifffile.TiffFile(io.BytesIO(content)) as file:
+        tags = file.pages.first.tags
+        place = {code: tags[code].offset + 8 for code in (273, 279)}
+    assert read_image(("a.tif", content)).pixels.shape == (1, 8, 9)
+
+    def with_tag(data: bytes, code: int, value: int) -> bytes:
+        at = place[code]
+        kind = struct.pack("<HHI", code, 4, 1)
+        return data[: at - 8] + kind + struct.pack("<I", value) + data[at + 4 :]
+
+    with pytest.raises(BadImage, match="truncated: a part of 4294967295 bytes"):
+        read_image(("a.tif", with_tag(content, 279, 2**32 - 1)))
+    bomb = zlib.compress(bytes(1 << 26))
+    moved = with_tag(with_tag(content + bomb, 273, len(content)), 279, len(bomb))
+    with pytest.raises(BadImage, match="more than its 288 bytes"):
+        read_image(("a.tif", moved))
+    (first,) = struct.unpack("<I", content[4:8])
+    (entries,) = struct.unpack("<H", content[first : first + 2])
+    page = content[first : first + 2 + 12 * entries]
+    at = len(content) + len(content) % 2
+    chain = b"".join(page + struct.pack("<I", at + (n + 1) * (len(page) + 4)) for n in range(5000))
+    with pytest.raises(BadImage, match="more than 4096 pages"):
+        read_image(
+            ("a.tif", content[:4] + struct.pack("<I", at) + content[8:].ljust(at - 8) + chain)
+        )
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_a_png_is_held_against_its_check_sums(bits: int, capfd: pytest.CaptureFixture[str]) -> None:
+    pixels = RNG.integers(0, 2**bits, (12, 13, 3)).astype(f"u{bits // 8}")
+    content = cv2.imencode(".png", pixels)[1].tobytes()
+    assert read_image(("a.png", content)).pixels.shape == (3, 12, 13)
+    at = content.index(b"IDAT") + 4
+    (length,) = struct.unpack(">I", content[at - 8 : at - 4])
+    with pytest.raises(BadImage, match="the check sum of its part IDAT"):
+        harmed = content[: at + length] + b"abcd" + content[at + length + 4 :]
+        read_image(("a.png", harmed))
+    chunk = struct.pack(">I", 0) + b"teXt" + struct.pack(">I", zlib.crc32(b"teXt"))
+    with pytest.raises(BadImage, match="more than 200000 parts"):
+        read_image(("a.png", content[:33] + chunk * 200_000 + content[33:]))
+    assert capfd.readouterr().err == ""  # libpng prints from C

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import string
+import tracemalloc
 from pathlib import Path
 
 import astropy.units as u
@@ -19,6 +20,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from skytwin.errors import DataError, UnknownName, UsageError
+from skytwin.images import packed
+from skytwin.images.catalog import join
 from skytwin.images.columns import HEADERLESS
 from skytwin.images.tables import read_table, table_stem
 
@@ -367,3 +370,63 @@ def test_real_tables(data_dir: Path) -> None:
     frame = read_table(data_dir / "sdss_frames" / "galaxies.csv")
     assert frame.column_names == ["col1", "col2"]
     assert frame["col1"][0].as_py() == 804.2374495963381
+
+
+# --- what a table claims --------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("ending", "old", "new"),
+    [
+        (".vot", b"<TABLE>", b'<TABLE nrows="1000000000000">'),
+        (".ecsv", b"datatype: float64", b"datatype: string, subtype: 'float64[999999999]'"),
+        (".fits", b"NAXIS2  =                    3", b"NAXIS2  =         100000000000"),
+        (".fits", b"TFORM1  = 'D       '", b"TFORM1  = '999999999A'"),
+    ],
+)
+def test_no_room_is_made_for_what_is_not_there(
+    tmp_path: Path, ending: str, old: bytes, new: bytes
+) -> None:
+    path = tmp_path / f"t{ending}"
+    form = {".vot": "votable", ".ecsv": "ascii.ecsv", ".fits": "fits"}[ending]
+    Table({"z": [0.1, 0.2, 0.3]}).write(path, format=form)
+    whole = path.read_bytes()
+    assert whole.count(old) == 1
+    path.write_bytes(whole.replace(old.ljust(len(new)) if ending == ".fits" else old, new))
+    tracemalloc.start()
+    with pytest.raises(DataError, match="damaged"):
+        read_table(path)
+    assert tracemalloc.get_traced_memory()[1] < 50 << 20
+    tracemalloc.stop()
+
+
+@pytest.mark.parametrize("ending", [".csv.gz", ".fits.gz", ".vot.gz", ".ecsv.gz"])
+def test_a_packed_table_of_gigabytes_is_refused(
+    tmp_path: Path, ending: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packed, "FREE", 1 << 20)
+    path = tmp_path / f"t{ending}"
+    path.write_bytes(gzip.compress(bytes(1 << 24)))
+    with pytest.raises(DataError, match="100 times its size"):
+        read_table(path)
+
+
+@pytest.mark.parametrize("value", [7, "x" * 1000])
+def test_a_parquet_of_one_value_a_million_times_is_refused(
+    tmp_path: Path, value: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packed, "FREE", 1 << 20)
+    path = tmp_path / "t.parquet"
+    count = 1 << 20
+    block = pa.table({"id": pa.repeat(value, 1 << 16)})
+    with pq.ParquetWriter(path, block.schema) as writer:
+        writer.write_table(pa.concat_tables([block] * (count >> 16)), row_group_size=count)
+    with pytest.raises(DataError, match="100 times its size"):
+        read_table(path)
+
+
+def test_a_position_of_lists_is_no_reason_to_stop(tmp_path: Path) -> None:
+    path = tmp_path / "t.parquet"
+    pq.write_table(pa.table({"id": ["a", "q"], "ra": [[1.0], [2.0]], "dec": [0.0, 1.0]}), path)
+    joined = join(["a"], read_table(path))
+    assert joined.unmatched_rows.to_pylist() == [{"id": "q", "ra": None, "dec": "1"}]

@@ -85,7 +85,10 @@ def open_flow(folder: str | Path) -> Flow:
         arrays = load_file(path / _ARRAYS)
         ids = np.array(json.loads((path / _IDS).read_text(encoding="utf-8")), dtype=object)
         flow = _built(manifest, settings, arrays, ids)
-    except (KeyError, TypeError, ValueError, safetensors.SafetensorError) as error:
+    except (
+        LookupError, TypeError, ValueError, AttributeError, RecursionError,
+        safetensors.SafetensorError,
+    ) as error:  # fmt: skip
         raise damaged(path, f"the flow cannot be read ({error!r})") from error
     except DataError as error:
         raise damaged(path, str(error)) from error
@@ -151,14 +154,18 @@ def _require_shapes(flow: Flow, path: Path) -> None:
     """Every array as the settings say, and finite."""
     dim = flow.coordinates.dim
     sizes = (dim, *flow.settings.hidden, 2 * dim)
+    parts = 2 * flow.settings.blocks * (len(sizes) - 1)
+    if len(flow.weights) != parts:
+        found = len(flow.weights)
+        raise damaged(path, f"arrays do not fit the settings: {found} of weights, not {parts}")
     wanted: dict[str, tuple[int, ...]] = {}
     for block in range(flow.settings.blocks):
         for layer, (into, out) in enumerate(itertools.pairwise(sizes)):
             wanted[f"{block}.{layer}.weight"] = (out, into)
             wanted[f"{block}.{layer}.bias"] = (out,)
-    found = {name: array.shape for name, array in flow.weights.items()}
-    if found != wanted:
-        odd = sorted(set(found.items()) ^ set(wanted.items()))[:1]
+    shapes = {name: array.shape for name, array in flow.weights.items()}
+    if shapes != wanted:
+        odd = sorted(set(shapes.items()) ^ set(wanted.items()))[:1]
         raise damaged(path, f"arrays do not fit the settings, e.g. {odd}")
     if not all(np.isfinite(array).all() for array in flow.weights.values()):
         raise DamagedArtefact(f"{str(path)!r} holds weights that are no numbers; fit it anew")

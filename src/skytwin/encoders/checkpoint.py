@@ -110,7 +110,11 @@ def load_trained(
     DamagedArtefact
         The file cannot be read.
     """
-    stored: str = files["weights"]
+    stored = files.get("weights")
+    if not isinstance(stored, str):
+        raise DamagedArtefact(
+            f"{str(folder)!r} does not say where the weights of {name} lie; restore it"
+        )
     if weights is not None:
         path = Path(weights)
     elif stored.startswith(PREFIX):

@@ -239,7 +239,10 @@ def load_saved(
         pixel_scale, files = content["pixel_scale"], content["files"]
         expected = content["network_fingerprint"], content["fingerprint"]
         stored = str(content.get("precision", "f32"))
-    except (OSError, ValueError, KeyError, TypeError) as error:
+        _require_types(name=(name, str), made_by=(made_by, dict), files=(files, dict),
+                       fingerprints=("".join(expected), str),
+                       pixel_scale=(pixel_scale, (int, float, type(None))))  # fmt: skip
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise DamagedArtefact(
             f"{str(path)!r} cannot be read ({error!r}); restore it or make the folder anew"
         ) from error
@@ -291,6 +294,12 @@ def load_saved(
     if encoder.fingerprint != expected[1]:
         raise DamagedArtefact(f"{str(path)!r} was edited; restore it or make the folder anew")
     return encoder if chosen == stored else dataclasses.replace(encoder, precision=chosen)
+
+
+def _require_types(**values: tuple[object, type | tuple[type, ...]]) -> None:
+    for key, (value, kind) in values.items():
+        if not isinstance(value, kind):
+            raise TypeError(f"{key} is {type(value).__name__}")
 
 
 def adapted(
@@ -348,7 +357,9 @@ def _require_f32(name: str, precision: str) -> None:
 
 
 def _where(name: str, files: Mapping[str, Any]) -> str | None:
-    stored: str | None = files["weights"]
+    stored = files.get("weights")
+    if not isinstance(stored, str | None):
+        raise DamagedArtefact(f"the weights of {name} lie in {stored!r}, no file; restore it")
     if stored is not None and not Path(stored).is_file():
         raise UsageError(
             f"the weights of {name} are no longer at {stored!r}; say where with --weights FILE"

@@ -98,6 +98,13 @@ class PcaNetwork:
         """
         try:
             arrays = load_file(folder / PCA_FILE)
+            mean, components, variance = (arrays[key] for key in _ARRAYS)
+            if (components.ndim, mean.shape, variance.shape) != (
+                2,
+                components.shape[1:],
+                components.shape[:1],
+            ) or any(array.dtype != np.float32 for array in (mean, components, variance)):
+                raise ValueError("its arrays do not fit each other")
             return cls(name=name, made_by=made_by, **{key: arrays[key] for key in _ARRAYS})
         except Exception as error:  # safetensors has an error class of its own for each case
             raise DamagedArtefact(

@@ -157,11 +157,11 @@ def read_recipe(
                 raise unknown("recipe", recipe, known, "or give a .toml file")
             path = known[str(recipe)]
         where = repr(str(path))
+        if not path.is_file():
+            raise UsageError(f"no recipe {where}; known: {', '.join(known)}")
         try:
             data = tomllib.loads(path.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise UsageError(f"no recipe {where}; known: {', '.join(known)}") from None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, RecursionError) as error:
             raise UsageError(f"recipe {where} cannot be read: {error}") from error
     for change in changes:
         _change(data, change)

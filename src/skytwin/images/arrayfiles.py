@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import functools
+import math
 import threading
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -17,6 +18,7 @@ from zarr.storage import ZipStore
 
 from skytwin.errors import BadImage, DataError, UsageError
 from skytwin.images.npy import npy_header
+from skytwin.images.packed import require_likely
 from skytwin.images.quiet import quiet
 
 __all__ = ["ARRAY_SUFFIXES", "StoredArray", "is_array_file", "open_arrays"]
@@ -27,6 +29,7 @@ ARRAY_SUFFIXES = (*_HDF5, ".npz", ".npy", ".zarr", ".zarr.zip")
 _ZARR_MARKS = ("zarr.json", ".zgroup", ".zarray")
 # Neighbouring rows share a compressed chunk: it is kept, else every row would unpack it anew.
 _CHUNK_CACHE = 2**27
+_DEEPEST = 100
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -91,6 +94,8 @@ def open_arrays(path: Path) -> dict[str, StoredArray]:
         )
     if not is_array_file(path):
         raise UsageError(f"{str(path)!r} is no array file; expected {', '.join(ARRAY_SUFFIXES)}")
+    if not (path.is_file() or path.is_dir()):
+        raise DataError(f"{str(path)!r} is a pipe or a device; expected a file")
     name = path.name.lower()
     opener = _zarr
     for suffixes, known in ((_HDF5, _hdf5), (".npz", _npz), (".npy", _npy)):
@@ -98,7 +103,7 @@ def open_arrays(path: Path) -> dict[str, StoredArray]:
             opener = known
     try:
         return opener(path)
-    except BadImage as error:
+    except (BadImage, DataError) as error:
         raise DataError(f"{str(path)!r}: {error}") from None
     except Exception as error:  # each library has its own errors for damage
         reason = " ".join(str(error).split())[:160] or type(error).__name__
@@ -110,9 +115,7 @@ def _hdf5(path: Path) -> dict[str, StoredArray]:
     file = h5py.File(path, "r", rdcc_nbytes=_CHUNK_CACHE)
     found: dict[str, StoredArray] = {}
 
-    def visit(name: str, item: object) -> None:
-        if not isinstance(item, h5py.Dataset) or item.shape is None:
-            return
+    def add(name: str, item: h5py.Dataset) -> None:
         text = h5py.check_string_dtype(item.dtype) is not None
 
         def whole() -> np.ndarray:
@@ -126,11 +129,42 @@ def _hdf5(path: Path) -> dict[str, StoredArray]:
             attributes=dict(item.attrs),
         )
 
-    file.visititems(visit)
+    for name, item in _datasets(file):
+        if item.shape is not None:
+            add(name, item)
     return found
 
 
+def _datasets(file: h5py.File) -> Iterator[tuple[str, h5py.Dataset]]:
+    """Every dataset once, by its path; links to elsewhere are not followed.
+
+    `visititems` takes minutes over some thousand groups in each other.
+    """
+    seen = set()
+    groups: list[tuple[tuple[str, ...], h5py.Group]] = [((), file)]
+    while groups:
+        path, group = groups.pop()
+        below = []
+        for name in group:
+            if not isinstance(group.get(name, getlink=True), h5py.HardLink):
+                continue
+            item = group[name]
+            address = h5py.h5o.get_info(item.id).addr
+            if address in seen:
+                continue
+            seen.add(address)
+            if isinstance(item, h5py.Dataset):
+                yield "/".join((*path, name)), item
+            elif isinstance(item, h5py.Group):
+                below.append(((*path, name), item))
+        if below and len(path) >= _DEEPEST:
+            raise DataError(f"its groups lie more than {_DEEPEST} deep in each other")
+        groups += reversed(below)
+
+
 def _npy(path: Path) -> dict[str, StoredArray]:
+    with path.open("rb") as stream:
+        npy_header(stream)
     with quiet():
         array = np.load(path, mmap_mode="r", allow_pickle=False)
     return {"array": _in_memory(array.shape, array.dtype, lambda: array)}
@@ -147,6 +181,11 @@ def _npz(path: Path) -> dict[str, StoredArray]:
                     shape, _, dtype = npy_header(cast("BinaryIO", stream))
                 except BadImage:
                     continue  # records, which are no images
+            size = archive.getinfo(entry)
+            require_likely(size.compress_size, size.file_size, f"{entry!r}")
+            needed = math.prod(shape) * dtype.itemsize
+            if needed > size.file_size:
+                raise DataError(f"{entry!r} has {size.file_size} bytes; its header says {needed}")
             if not dtype.hasobject:
                 name = entry.removesuffix(".npy")
                 load = functools.partial(_load_member, path, name)

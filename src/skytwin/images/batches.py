@@ -16,6 +16,8 @@ import pyarrow as pa
 from skytwin.errors import DataError, UsageError
 from skytwin.images.folder import natural
 from skytwin.images.inert import load_plain
+from skytwin.images.members import TarEntry
+from skytwin.images.packed import require_likely
 from skytwin.images.pixels import check_numeric, check_size, native
 from skytwin.images.readers import image_suffix
 from skytwin.images.source import RawImage
@@ -133,8 +135,10 @@ def _contents(path: Path) -> Iterator[tuple[str, bytes]]:
     if not path.is_file():
         raise UsageError(f"no file or folder {str(path)!r}; expected an archive of batches")
     try:
-        with tarfile.open(path, "r|*") as tar:
+        packed = path.stat().st_size
+        with tarfile.open(path, "r|*", tarinfo=TarEntry) as tar:
             for entry in tar:
+                require_likely(packed, entry.offset_data + entry.size, repr(str(path)))
                 name = PurePosixPath(entry.name).name
                 if not entry.isfile() or not (_is_batch(name) or name == _META):
                     continue
@@ -199,9 +203,14 @@ def _columns(
     labels = batch.get("labels", batch.get("fine_labels"))
     files = batch.get("filenames")
     for what, values in (("labels", labels), ("filenames", files)):
+        if values is not None and not isinstance(values, list | np.ndarray):
+            raise DataError(f"batch {name!r}: its {what} are no list")
         if values is not None and len(values) != count:
             raise DataError(f"batch {name!r} has {len(values)} {what} for {count} images")
-    numbers = [None] * count if labels is None else [int(label) for label in labels]
+    try:
+        numbers = [None] * count if labels is None else [int(np.int64(label)) for label in labels]
+    except (TypeError, ValueError, OverflowError):
+        raise DataError(f"batch {name!r}: its labels are not all whole numbers") from None
     return {
         "split": [{"data": "train"}.get(name.partition("_")[0], name.partition("_")[0])] * count,
         "batch": [name] * count,
@@ -232,4 +241,5 @@ def _ids(columns: Mapping[str, Sequence[Any]]) -> list[str]:
 
 
 def _text(value: object) -> str:
-    return value.decode("latin-1") if isinstance(value, bytes) else str(value)
+    text = value.decode("latin-1") if isinstance(value, bytes) else str(value)
+    return text.encode("utf-8", "backslashreplace").decode("utf-8")

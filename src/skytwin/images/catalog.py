@@ -261,7 +261,7 @@ def _joined(
         "dec": where and where.dec,
     }
     left_over = {
-        key: unused[name].cast(pa.string()) if name else pa.nulls(unused.num_rows, pa.string())
+        key: _texts(unused[name]) if name else pa.nulls(unused.num_rows, pa.string())
         for key, name in names.items()
     }
     return Joined(
@@ -270,6 +270,13 @@ def _joined(
         unmatched_rows=pa.table(left_over),
         how=how,
     )
+
+
+def _texts(values: pa.ChunkedArray) -> pa.ChunkedArray:
+    """A column as text; a column of lists, which have none, as nulls."""
+    if pa.types.is_nested(values.type):
+        return pa.chunked_array([pa.nulls(len(values), pa.string())])
+    return values.cast(pa.string())
 
 
 def nearest_on_sky(positions: SkyPositions, others: SkyPositions) -> tuple[np.ndarray, np.ndarray]:

@@ -19,6 +19,7 @@ import numpy as np
 from astropy.io import fits
 
 from skytwin.errors import BadImage
+from skytwin.images.packed import require_likely
 from skytwin.images.pixels import check_size
 from skytwin.images.placement import place
 from skytwin.images.quiet import quiet
@@ -28,6 +29,7 @@ __all__ = ["Hdu", "read_fits", "walk"]
 
 _BLOCK, _CARD = 2880, 80
 _MAX_HEADER = 1000 * _BLOCK
+_SHOWN = 20
 _DTYPES = {8: "u1", 16: "i2", 32: "i4", 64: "i8", -32: "f4", -64: "f8"}
 _STRING = re.compile(r"\s*'((?:[^']|'')*)'")
 # What cfitsio takes for a filter, an output name or an extension rather than for a file's name.
@@ -87,6 +89,8 @@ def read_fits(
     where: Path | tuple[str, bytes],
     stream: BinaryIO,
     hdu: Sequence[str | int] | None = None,
+    *,
+    packed: int | None = None,
 ) -> RawImage:
     """Read one image of a FITS file; see `skytwin.images.readers.read_image`.
 
@@ -98,6 +102,8 @@ def read_fits(
         The FITS content, decompressed, at its start.
     hdu : sequence of str or int, optional
         The HDUs that are the bands, by EXTNAME or number.
+    packed : int, optional
+        Bytes of the file that ``stream`` is unpacked from.
     """
     units = walk(stream)
     primary = next(units)
@@ -111,6 +117,8 @@ def read_fits(
     check_size(len(chosen), *first.shape)
     if not 2 <= len(first.shape) <= 3:
         raise BadImage(f"{len(first.shape)} axes (HDU {first.label}); expected 2 or 3")
+    if packed is not None:
+        require_likely(packed, sum(unit.size for unit in chosen))
     planes = [_pixels(where, stream, unit) for unit in chosen]
     pixels = planes[0] if len(first.shape) == 3 else np.stack(planes)
     placement = place(first.cards, (first.shape[-2], first.shape[-1]))
@@ -239,8 +247,7 @@ def _default(units: list[Hdu]) -> list[Hdu]:
     """The one image, or the images that are the bands, of a file without a primary image."""
     images = [unit for unit in units if unit.shape]
     if not images:
-        found = ", ".join(unit.label for unit in units)
-        raise BadImage(f"no HDU holds an image (found: {found})")
+        raise BadImage(f"no HDU holds an image (found: {_labels(units)})")
     if len(images) > 1 and any(len(unit.shape) != 2 for unit in images):
         raise BadImage(f"several images, not all of two axes ({_labels(images)}); {_REMEDY}")
     if len({unit.shape for unit in images}) > 1:
@@ -283,7 +290,8 @@ _REMEDY = "pick one or several with hdu, by name or number"
 
 
 def _labels(units: Sequence[Hdu]) -> str:
-    return ", ".join(unit.label for unit in units)
+    more = f", ... ({len(units)} in all)" if len(units) > _SHOWN else ""
+    return ", ".join(unit.label for unit in units[:_SHOWN]) + more
 
 
 def _bands(chosen: list[Hdu], primary: Hdu, *, picked: bool) -> tuple[str, ...] | None:
@@ -307,8 +315,10 @@ def _pixels(where: Path | tuple[str, bytes], stream: BinaryIO, unit: Hdu) -> np.
         raw = _untile(where, stream, unit)
     else:
         stream.seek(unit.offset)
-        data = stream.read(unit.size)
-        _check_length(len(data), unit)
+        # Not unit.size: parameters and groups, which no image has, may be said to be terabytes.
+        size = abs(unit.bitpix) // 8 * math.prod(unit.shape)
+        data = stream.read(size)
+        _check_length(len(data), size, unit)
         stored = np.frombuffer(data, dtype=f">{_DTYPES[unit.bitpix]}")
         raw = stored.astype(stored.dtype.newbyteorder("="))
     return _physical(raw.reshape(unit.shape), unit)
@@ -316,8 +326,9 @@ def _pixels(where: Path | tuple[str, bytes], stream: BinaryIO, unit: Hdu) -> np.
 
 def _untile(where: Path | tuple[str, bytes], stream: BinaryIO, unit: Hdu) -> np.ndarray:
     """Decode a tile-compressed image; integers stay as stored."""
+    _check_sum(stream, unit)
     if isinstance(where, Path) and _plain(where):
-        _check_length(stream.seek(0, SEEK_END) - unit.offset, unit)
+        _check_length(stream.seek(0, SEEK_END) - unit.offset, unit.size, unit)
         # cfitsio is some thirty times faster than astropy, but reads files only.
         with quiet(), fitsio.FITS(str(where.absolute())) as file:
             image = file[unit.number]
@@ -326,7 +337,7 @@ def _untile(where: Path | tuple[str, bytes], stream: BinaryIO, unit: Hdu) -> np.
     else:
         stream.seek(0)
         content = stream.read()
-        _check_length(len(content) - unit.offset, unit)
+        _check_length(len(content) - unit.offset, unit.size, unit)
         with (
             quiet(),
             fits.open(BytesIO(content), do_not_scale_image_data=unit.bitpix > 0) as units,
@@ -335,10 +346,29 @@ def _untile(where: Path | tuple[str, bytes], stream: BinaryIO, unit: Hdu) -> np.
     return np.asarray(raw).astype(_DTYPES[unit.bitpix], copy=False)
 
 
-def _check_length(found: int, unit: Hdu) -> None:
-    if found < unit.size:
+def _check_sum(stream: BinaryIO, unit: Hdu) -> None:
+    """Hold the data unit against its DATASUM (section 4.4.2.7 of the standard), where it has one.
+
+    fpack writes one. A damaged tile can lead cfitsio's decoders out of the memory they may read,
+    which ends the process.
+    """
+    said = str(unit.get("DATASUM") or "").strip()
+    if not said.isdecimal():
+        return
+    stream.seek(unit.offset)
+    data = stream.read(unit.size)
+    words = np.frombuffer(data.ljust(-(-len(data) // 4) * 4, b"\0"), ">u4")
+    total = int(words.sum(dtype=np.uint64))
+    while total >> 32:  # carries go around
+        total = (total & 0xFFFFFFFF) + (total >> 32)
+    if total != int(said):
+        raise BadImage(f"damaged: the data of HDU {unit.label} do not have the sum in its DATASUM")
+
+
+def _check_length(found: int, size: int, unit: Hdu) -> None:
+    if found < size:
         there = max(found, 0)
-        raise BadImage(f"truncated: {there} of the {unit.size} bytes of HDU {unit.label} are there")
+        raise BadImage(f"truncated: {there} of the {size} bytes of HDU {unit.label} are there")
 
 
 def _plain(path: Path) -> bool:
@@ -356,7 +386,8 @@ def _physical(raw: np.ndarray, unit: Hdu) -> np.ndarray:
     if raw.dtype.kind == "f":
         if (scale, zero) == (1.0, 0.0):
             return raw
-        scaled: np.ndarray = raw * raw.dtype.type(scale) + raw.dtype.type(zero)
+        with np.errstate(over="ignore", invalid="ignore"):
+            scaled: np.ndarray = raw * raw.dtype.type(scale) + raw.dtype.type(zero)
         return scaled
     blank = unit.get("BLANK")
     if blank is None and unit.tiled:
@@ -370,8 +401,9 @@ def _physical(raw: np.ndarray, unit: Hdu) -> np.ndarray:
             shifted: np.ndarray = raw.view(top.dtype) ^ top
             return shifted.view("i1") if bits == 8 else shifted
     values: np.ndarray = raw.astype(np.float32 if bits <= 16 else np.float64)
-    np.multiply(values, scale, out=values)
-    np.add(values, zero, out=values)
+    with np.errstate(over="ignore", invalid="ignore"):
+        np.multiply(values, scale, out=values)
+        np.add(values, zero, out=values)
     if blank is not None:
         values[raw == blank] = np.nan
     return values

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import pickletools
 import re
 from typing import Any
 
@@ -118,12 +119,21 @@ def load_plain(content: bytes) -> Any:
         It names anything else, or is damaged.
     """
     try:
+        _require_sound(content)
         return _bare(_Unpickler(io.BytesIO(content), encoding="latin1").load())
     except DataError:
         raise
     except Exception as error:  # a damaged pickle fails in every way there is
         reason = " ".join(str(error).split())[:160] or type(error).__name__
         raise DataError(f"damaged pickle: {reason}") from None
+
+
+def _require_sound(content: bytes) -> None:
+    """Refuse a pickle that numbers what it keeps beyond reason: room is made for all below."""
+    for operation, argument, _ in pickletools.genops(content):
+        kept = operation.name in {"PUT", "BINPUT", "LONG_BINPUT"}
+        if kept and isinstance(argument, int) and argument > len(content):
+            raise DataError(f"damaged pickle: it keeps something as number {argument}")
 
 
 def _bare(value: Any, depth: int = 0) -> Any:

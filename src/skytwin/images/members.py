@@ -9,11 +9,12 @@ import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, Self
 
 from skytwin.errors import BadImage, DataError, UsageError
+from skytwin.images.packed import require_likely
 
-__all__ = ["ARCHIVE_SUFFIXES", "Members", "is_archive", "open_members"]
+__all__ = ["ARCHIVE_SUFFIXES", "Members", "TarEntry", "is_archive", "open_members"]
 
 _PACKED_TARS = (".tar.gz", ".tgz")
 ARCHIVE_SUFFIXES = (".zip", ".tar", *_PACKED_TARS)
@@ -119,7 +120,10 @@ class _Zip:
                 entry = self._zip.getinfo(name)
                 if entry.file_size > MAX_IN_MEMORY:
                     raise BadImage(f"{entry.file_size} bytes unpacked; at most {MAX_IN_MEMORY}")
-                return name, self._zip.read(entry)
+                require_likely(entry.compress_size, entry.file_size)
+                # So many bytes and no more, whatever they unpack to.
+                with self._zip.open(entry) as stream:
+                    return name, stream.read(entry.file_size)
         except BadImage:
             raise
         except Exception as error:  # zipfile meets damage, and passwords, with errors of every kind
@@ -129,7 +133,7 @@ class _Zip:
 class _Tar:
     def __init__(self, path: Path) -> None:
         self._path = path
-        with tarfile.open(path, "r:") as tar:
+        with tarfile.open(path, "r:", tarinfo=TarEntry) as tar:
             self._places = {
                 _clean(entry.name): (entry.offset_data, entry.size)
                 for entry in tar
@@ -154,8 +158,10 @@ class _PackedTar:
         self._content: dict[str, bytes] = {}
         names: dict[str, None] = {}
         total = 0
-        with tarfile.open(path, "r|gz") as tar:
+        packed = path.stat().st_size
+        with tarfile.open(path, "r|gz", tarinfo=TarEntry) as tar:
             for entry in tar:
+                require_likely(packed, entry.offset_data + entry.size, repr(str(path)))
                 name = _clean(entry.name)
                 if not _usable(entry):
                     continue
@@ -174,6 +180,30 @@ class _PackedTar:
 
     def fetch(self, name: str) -> tuple[str, bytes]:
         return name, self._content[name]
+
+
+class TarEntry(tarfile.TarInfo):
+    """A member of a tar that ends as tar files do.
+
+    `tarfile` takes a header that is damaged, or missing, for the end of the archive: what comes
+    after it would be lost without a word. Give this class as ``tarinfo``.
+    """
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Self:
+        """The entry of a header block; see `tarfile.TarInfo.frombuf`.
+
+        Raises
+        ------
+        tarfile.ReadError
+            The block is no header, and not the zeros that mark the end.
+        """
+        try:
+            return super().frombuf(buf, encoding, errors)
+        except tarfile.HeaderError as error:
+            if len(buf) == tarfile.BLOCKSIZE and not any(buf):
+                raise
+            raise tarfile.ReadError(str(error) if buf else "it has no end") from None
 
 
 def _clean(name: str) -> str:

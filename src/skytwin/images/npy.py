@@ -14,6 +14,8 @@ from skytwin.images.source import RawImage
 
 __all__ = ["npy_header", "read_npy"]
 
+_MAX_HEADER = 1 << 20
+
 
 def npy_header(stream: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
     """Shape, Fortran order and type, leaving the stream at the first element.
@@ -27,6 +29,12 @@ def npy_header(stream: BinaryIO) -> tuple[tuple[int, ...], bool, np.dtype]:
     """
     with quiet():  # of headers that Python 2 wrote
         major, _ = np.lib.format.read_magic(stream)
+        if major == 2:
+            # NumPy would hold as much as the header says that it has.
+            place = stream.tell()
+            if int.from_bytes(stream.read(4), "little") > _MAX_HEADER:
+                raise BadImage(f"damaged: its header says to have more than {_MAX_HEADER} bytes")
+            stream.seek(place)
         if major == 1:
             return np.lib.format.read_array_header_1_0(stream)
         if major == 2:

@@ -66,6 +66,8 @@ def open_source(
     path = Path(spec)
     if not str(spec) or not path.exists():
         raise UsageError(f"no file or folder {str(spec)!r}; expected {_EXPECTED}")
+    if not (path.is_file() or path.is_dir()):
+        raise UsageError(f"{str(spec)!r} is a pipe or a device; expected {_EXPECTED}")
     if is_array_file(path):
         only("the array file", "dataset", "ids", "layout", "bands")
         return ArraySource(path, dataset=dataset, ids=ids, bands=bands, layout=layout)

@@ -6,8 +6,6 @@ Pixels count from 0 at the centre of the first one of the array; ``xy`` has the 
 
 from __future__ import annotations
 
-import bz2
-import gzip
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -24,6 +22,7 @@ from astropy.wcs.utils import proj_plane_pixel_scales, wcs_to_celestial_frame
 
 from skytwin.errors import BadImage, DataError, UsageError, unknown
 from skytwin.images.columns import SkyPositions
+from skytwin.images.packed import inflate
 from skytwin.images.quiet import quiet
 from skytwin.images.readers import is_fits, read_image
 from skytwin.images.tables import table_stem
@@ -249,11 +248,10 @@ def _load_fits(path: Path, hdu: str | int | Sequence[str | int] | None) -> list[
 
 
 def _opened(path: Path) -> Any:
-    unpack = {".gz": gzip.decompress, ".bz2": bz2.decompress}.get(path.suffix.lower())
-    if unpack is None:
+    if path.suffix.lower() not in {".gz", ".bz2"}:
         return fits.open(path, memmap=True)
     # In one go: astropy would decompress anew from the start whenever it looks back.
-    return fits.open(BytesIO(unpack(path.read_bytes())), memmap=False)
+    return fits.open(BytesIO(inflate(path)), memmap=False)
 
 
 def _chosen(path: Path, hdus: Any, wanted: Sequence[str | int] | None) -> list[int]:

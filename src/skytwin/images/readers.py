@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import bz2
 import gzip
+import zlib
 from collections.abc import Callable, Sequence
-from io import BytesIO
+from io import SEEK_CUR, SEEK_END, BytesIO
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO, cast
 
@@ -18,6 +19,7 @@ from PIL.PngImagePlugin import PngImageFile
 from skytwin.errors import BadImage, SkytwinError, UsageError, unknown
 from skytwin.images.fitsfile import read_fits
 from skytwin.images.npy import read_npy
+from skytwin.images.packed import require_likely
 from skytwin.images.pixels import MAX_PIXELS, check_size, native
 from skytwin.images.quiet import quiet
 from skytwin.images.source import RawImage
@@ -28,6 +30,7 @@ __all__ = ["IMAGE_SUFFIXES", "MAX_PIXELS", "image_suffix", "is_fits", "read_imag
 _FITS = tuple(
     plain + packed for plain in (".fits", ".fit", ".fts") for packed in ("", ".gz", ".bz2", ".fz")
 )
+_MOST_CHUNKS = 200_000
 _GRAY, _RGB = ("gray",), ("red", "green", "blue")
 
 
@@ -79,6 +82,9 @@ def read_image(
     if hdu is not None and suffix not in _FITS:
         raise UsageError(f"hdu picks parts of a FITS file; {name!r} is none; leave it out")
     try:
+        if isinstance(where, Path) and not (where.is_file() or where.is_dir()) and where.exists():
+            # A pipe would be waited for, and a device has no end.
+            raise BadImage("cannot be opened: a pipe or a device, no file")
         with where.open("rb") if isinstance(where, Path) else BytesIO(where[1]) as stream:
             if not stream.read(1):
                 raise BadImage("the file is empty")
@@ -118,36 +124,40 @@ def _fits(
     where: Path | tuple[str, bytes], stream: BinaryIO, suffix: str, hdu: Sequence[str | int] | None
 ) -> RawImage:
     if suffix.endswith(".gz"):
+        packed = stream.seek(0, SEEK_END)
+        stream.seek(0)
         with gzip.open(stream) as content:
-            image = read_fits(where, cast("BinaryIO", content), hdu)
+            image = read_fits(where, cast("BinaryIO", content), hdu, packed=packed)
             # The checksum is only looked at on reaching the end.
-            for _ in range(2048):
+            for _ in range(256):
                 if not content.read(2**20):
                     break
             return image
     if suffix.endswith(".bz2"):
+        packed = stream.seek(0, SEEK_END)
+        stream.seek(0)
         with bz2.open(stream) as content:
-            return read_fits(where, cast("BinaryIO", content), hdu)
+            return read_fits(where, cast("BinaryIO", content), hdu, packed=packed)
     return read_fits(where, stream, hdu)
 
 
 def _jpeg(stream: BinaryIO) -> RawImage:
     with quiet():
         image = JpegImageFile(stream)
-    return _picture(image)
+    return _picture(image, stream)
 
 
 def _png(stream: BinaryIO) -> RawImage:
     # pillow reduces 16-bit colour to 8 bits; the header says whether that would happen.
     head = stream.read(26)
+    plain = _critical_chunks(stream)
     stream.seek(0)
     with quiet():
         image = PngImageFile(stream)
-    picture = _picture(image)
+    picture = _picture(image, stream)
     if len(head) < 26 or head[24] != 16:
         return picture
-    stream.seek(0)
-    pixels = cv2.imdecode(np.frombuffer(stream.read(), np.uint8), cv2.IMREAD_UNCHANGED)
+    pixels = cv2.imdecode(np.frombuffer(plain, np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None or pixels.dtype != np.uint16 or pixels.shape[:2] != picture.pixels.shape[1:]:
         raise BadImage("damaged .png file: its 16-bit pixels cannot be decoded")
     if head[25] in {0, 4}:  # gray, without and with alpha
@@ -156,9 +166,39 @@ def _png(stream: BinaryIO) -> RawImage:
     return RawImage(pixels=np.ascontiguousarray(pixels[..., 2::-1].transpose(2, 0, 1)), bands=_RGB)
 
 
-def _picture(image: JpegImageFile | PngImageFile) -> RawImage:
+def _critical_chunks(stream: BinaryIO) -> bytes:
+    """A PNG without what is not needed for its pixels, each part held against its check sum.
+
+    pillow passes over the sums of the pixels; libpng prints what it makes of the other parts.
+    """
+    size = stream.seek(0, SEEK_END)
+    stream.seek(0)
+    parts = [stream.read(8)]
+    for _ in range(_MOST_CHUNKS):
+        start = stream.read(8)
+        length = int.from_bytes(start[:4], "big")
+        if not start[4:5].isupper():
+            if len(start) < 8:
+                return b"".join(parts)
+            stream.seek(length + 4, SEEK_CUR)
+            continue
+        # No more at a time than there is: a length is not to be believed.
+        content, check = stream.read(min(length, size)), stream.read(4)
+        if len(check) == 4 and zlib.crc32(start[4:] + content) != int.from_bytes(check, "big"):
+            name = start[4:].decode("ascii", "replace")
+            raise BadImage(f"damaged .png file: the check sum of its part {name} is wrong")
+        parts += [start, content, check]
+        if start[4:] == b"IEND":
+            return b"".join(parts)
+    raise BadImage(f"damaged .png file: more than {_MOST_CHUNKS} parts")
+
+
+def _picture(image: JpegImageFile | PngImageFile, stream: BinaryIO) -> RawImage:
     """Decode a picture whose header is read; pillow refuses one that ends early."""
     check_size(image.size[1], image.size[0])
+    place = stream.tell()
+    require_likely(stream.seek(0, SEEK_END), image.size[0] * image.size[1] * len(image.getbands()))
+    stream.seek(place)
     image.load()
     plain: Image = image
     if image.mode in {"1", "LA"}:

@@ -6,10 +6,12 @@ and named in the schema metadata under ``dropped``.
 
 from __future__ import annotations
 
-import gzip
+import math
+import re
 from collections.abc import Iterable, Mapping
+from io import SEEK_END, BytesIO
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO
 
 import numpy as np
 import pyarrow as pa
@@ -20,6 +22,8 @@ from astropy.time import Time
 
 from skytwin.errors import DataError
 from skytwin.images import arrow
+from skytwin.images.fitsfile import walk
+from skytwin.images.packed import inflate
 
 __all__ = [
     "from_astropy",
@@ -31,6 +35,10 @@ __all__ = [
     "require_unique",
     "tagged",
 ]
+
+
+_NROWS = re.compile(rb"""\bnrows\s*=\s*["']\s*(\d{1,20})""")
+_SUBTYPE = re.compile(rb"""\bsubtype:[^\n]{0,40}?\[(\d{1,20}(?:,\d{1,20})*)\]""")
 
 
 def require_unique(names: Iterable[str], path: Path) -> None:
@@ -48,13 +56,31 @@ def require_unique(names: Iterable[str], path: Path) -> None:
 def _opened(path: Path) -> BinaryIO:
     """The file, decompressed: opened here, because astropy leaves a damaged one open."""
     if path.suffix.lower() == ".gz":
-        return cast("BinaryIO", gzip.open(path))
+        return BytesIO(inflate(path))
     return path.open("rb")
 
 
 def read_fits(path: Path) -> pa.Table:
     """The first table extension of a FITS file."""
-    with _opened(path) as stream, fits.open(stream, memmap=False) as hdus:
+    with _opened(path) as stream:
+        _require_whole(path, stream)
+        return _first_table(path, stream)
+
+
+def _require_whole(path: Path, stream: BinaryIO) -> None:
+    """Refuse a file whose headers claim more than it has: astropy would make room for it first."""
+    length = stream.seek(0, SEEK_END)
+    for unit in walk(stream):
+        if unit.offset + unit.size > length:
+            raise DataError(
+                f"{str(path)!r} is cut short or damaged: HDU {unit.number} has {unit.size} bytes "
+                f"by its header, {max(0, length - unit.offset)} are there"
+            )
+    stream.seek(0)
+
+
+def _first_table(path: Path, stream: BinaryIO) -> pa.Table:
+    with fits.open(stream, memmap=False) as hdus:
         tables = [
             (number, hdu)
             for number, hdu in enumerate(hdus)
@@ -67,6 +93,12 @@ def read_fits(path: Path) -> pa.Table:
         number, hdu = tables[0]
         require_unique([name.strip() for name in hdu.columns.names], path)
         header, names = hdu.header, hdu.columns.names
+        width = hdu.columns.dtype.itemsize
+        if isinstance(hdu, fits.BinTableHDU) and width > header["NAXIS1"]:
+            raise DataError(
+                f"{str(path)!r} is damaged: the columns of HDU {number} take {width} bytes a row, "
+                f"the rows have {header['NAXIS1']}"
+            )
         tags = {
             name: {"ucd": header.get(f"TUCD{i}"), "description": header.get(f"TCOMM{i}")}
             for i, name in enumerate(names, start=1)
@@ -77,7 +109,9 @@ def read_fits(path: Path) -> pa.Table:
 def read_votable(path: Path) -> pa.Table:
     """The first table of a VOTable that has rows."""
     with _opened(path) as stream:
-        tables = list(votable.parse(stream, verify="ignore").iter_tables())
+        content = stream.read()
+    _require_room(path, len(content), _NROWS.findall(content))
+    tables = list(votable.parse(BytesIO(content), verify="ignore").iter_tables())
     if not tables:
         raise DataError(f"{str(path)!r} holds no table; expected a VOTable with one")
     first = next((table for table in tables if len(table.array)), tables[0])
@@ -88,10 +122,26 @@ def read_votable(path: Path) -> pa.Table:
     return from_astropy(first.to_table(use_names_over_ids=True), tags)
 
 
+def _require_room(path: Path, size: int, claims: list[bytes]) -> None:
+    """Refuse a table that says to have more entries than its file has bytes.
+
+    astropy makes room for as many as are said before it reads the first.
+    """
+    for claim in claims:
+        count = math.prod(int(length) for length in claim.split(b","))
+        if count > size:
+            raise DataError(
+                f"{str(path)!r} is damaged: it says to have {claim.decode()} entries, in "
+                f"{size} bytes"
+            )
+
+
 def read_ecsv(path: Path) -> pa.Table:
     """An ECSV table."""
     with _opened(path) as stream:
-        return from_astropy(Table.read(stream, format="ascii.ecsv"))
+        content = stream.read()
+    _require_room(path, len(content), _SUBTYPE.findall(content))
+    return from_astropy(Table.read(BytesIO(content), format="ascii.ecsv"))
 
 
 def read_sextractor(path: Path) -> pa.Table:

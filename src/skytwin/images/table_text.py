@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import functools
-import gzip
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ import pyarrow.csv as pcsv
 
 from skytwin.errors import DataError
 from skytwin.images.columns import HEADERLESS
+from skytwin.images.packed import inflate
 from skytwin.images.table_astropy import read_sextractor, require_unique
 
 __all__ = ["read_text", "without_null_type"]
@@ -104,7 +104,7 @@ def _is_number(cell: str) -> bool:
 def _content(path: Path) -> Any:
     """The file's bytes as an Arrow buffer, without a byte-order mark; mapped where plain."""
     if path.suffix.lower() == ".gz":
-        buffer = pa.py_buffer(gzip.decompress(path.read_bytes()))
+        buffer = pa.py_buffer(inflate(path))
     else:
         with pa.memory_map(str(path)) as file:
             buffer = file.read_buffer()

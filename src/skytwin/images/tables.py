@@ -11,10 +11,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from astropy.table import meta
 
-from skytwin.errors import DataError, SkytwinError, UnknownName, UsageError
+from skytwin.errors import BadImage, DataError, SkytwinError, UnknownName, UsageError
+from skytwin.images.packed import require_likely
 from skytwin.images.table_astropy import (
     read_cat,
     read_ecsv,
@@ -69,8 +71,12 @@ def read_table(path: Path) -> pa.Table:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             table = reader(path)
-    except (SkytwinError, MemoryError):
+    except BadImage as error:
+        raise DataError(f"cannot read {str(path)!r}: {error}") from None
+    except SkytwinError:
         raise
+    except MemoryError:
+        raise DataError(f"table {str(path)!r} takes more memory than there is") from None
     except Exception as error:  # on a damaged file the libraries raise anything
         reason = " ".join(str(error).split()) or type(error).__name__
         raise DataError(
@@ -99,9 +105,7 @@ def _ending(path: Path) -> str:
 
 
 def _read_parquet(path: Path) -> pa.Table:
-    # ParquetFile, because read_table would take a "name=value" folder for a partition.
-    with pq.ParquetFile(path, memory_map=True) as file:
-        table = without_null_type(file.read())
+    table = without_null_type(_within(path))
     for place, entry in enumerate(table.schema):
         if pa.types.is_dictionary(entry.type):
             plain = entry.with_type(entry.type.value_type)
@@ -115,6 +119,28 @@ def _read_parquet(path: Path) -> pa.Table:
         if place >= 0:
             kind = table.schema.field(place).type
             table = table.set_column(place, tagged(column["name"], kind, column), table[place])
+    return table
+
+
+def _within(path: Path) -> pa.Table:
+    """The table; refused where a few values are repeated until they would fill the memory."""
+    size = path.stat().st_size
+    # ParquetFile, because read_table would take a "name=value" folder for a partition.
+    with pq.ParquetFile(path, memory_map=True) as file:
+        require_likely(size, 4 * file.metadata.num_rows * file.metadata.num_columns, "the table")
+        texts = [
+            entry.name
+            for entry in file.schema_arrow
+            if pa.types.is_string(entry.type) or pa.types.is_large_string(entry.type)
+        ]
+    # Texts as distinct values and places among them: one that comes a million times is there once.
+    with pq.ParquetFile(path, memory_map=True, read_dictionary=texts) as file:
+        table = file.read()
+    for name in texts:
+        for chunk in table[name].chunks:
+            if pa.types.is_dictionary(chunk.type):
+                lengths = pc.binary_length(chunk.dictionary)
+                require_likely(size, pc.sum(lengths.take(chunk.indices)).as_py() or 0, "the table")
     return table
 
 

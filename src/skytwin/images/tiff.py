@@ -5,7 +5,8 @@ from __future__ import annotations
 import logging
 import math
 import struct
-from typing import BinaryIO
+import zlib
+from typing import Any, BinaryIO
 
 import numpy as np
 import tifffile
@@ -20,7 +21,9 @@ __all__ = ["read_tiff"]
 logging.getLogger("tifffile").addHandler(logging.NullHandler())
 
 _ALPHA = {tifffile.EXTRASAMPLE.ASSOCALPHA, tifffile.EXTRASAMPLE.UNASSALPHA}
+_DEFLATED = {tifffile.COMPRESSION.ADOBE_DEFLATE, tifffile.COMPRESSION.DEFLATE}
 _COLOUR = {tifffile.PHOTOMETRIC.RGB, tifffile.PHOTOMETRIC.YCBCR}
+_MOST_PAGES = 4096
 _RGB = ("red", "green", "blue")
 
 
@@ -49,6 +52,9 @@ def read_tiff(stream: BinaryIO) -> RawImage:
         expected, found = math.prod(page.chunked), len(page.dataoffsets)
         if found != expected and not page.is_contiguous:
             raise BadImage(f"damaged .tif file: {found} of {expected} parts of a page are there")
+        for one in series:
+            for part in one.pages:
+                _check_parts(part, file.filehandle.size)
         try:
             arrays = [one.asarray(maxworkers=1) for one in series]
         except ValueError as error:
@@ -78,6 +84,26 @@ def read_tiff(stream: BinaryIO) -> RawImage:
     return RawImage(pixels=native(planes), bands=bands)
 
 
+def _check_parts(page: tifffile.TiffPage | tifffile.TiffFrame | None, size: int) -> None:
+    """Refuse a page whose parts lie beyond the file, or unpack to more than it has.
+
+    tifffile makes room for as many bytes as are said to be there, and unpacks all that there are.
+    """
+    if page is None:
+        return
+    for offset, count in zip(page.dataoffsets, page.databytecounts, strict=False):
+        if count and offset + count > size:
+            raise BadImage(f"truncated: a part of {count} bytes at {offset}, of a file of {size}")
+        frame: Any = page.keyframe
+        if frame.compression in _DEFLATED:
+            with page.parent.filehandle.lock:
+                page.parent.filehandle.seek(offset)
+                packed = page.parent.filehandle.read(count)
+            most = math.prod(frame.chunks) * frame.dtype.itemsize
+            if len(zlib.decompressobj().decompress(packed, most + 1)) > most:
+                raise BadImage(f"damaged .tif file: a part has more than its {most} bytes")
+
+
 def _check_chain(stream: BinaryIO) -> None:
     """Refuse pages that lead back to earlier ones, which tifffile would follow for ever."""
     head = stream.read(16)
@@ -97,6 +123,8 @@ def _check_chain(stream: BinaryIO) -> None:
     while page:
         if page in seen:
             raise BadImage("damaged .tif file: its pages lead back to themselves")
+        if len(seen) >= _MOST_PAGES:
+            raise BadImage(f"more than {_MOST_PAGES} pages; expected one per band")
         seen.add(page)
         after = page + struct.calcsize(count) + entry * number(count, page)
         page = number(pointer, after) if after < 2**62 else 0

@@ -1,0 +1,1 @@
+"""Damaged inputs of every format, by the thousand: ``python -m tests.damage --help``."""
