@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,8 @@ from skytwin.embeddings.ranker import Combined, Fused, Ranker
 from skytwin.embeddings.table import Embeddings
 from skytwin.errors import DataError, UsageError
 from skytwin.images.groups import first_rows
+from skytwin.images.moc import inside as within_moc
+from skytwin.images.moc import read_moc
 from skytwin.images.where import matching_rows
 
 __all__ = [
@@ -224,6 +227,7 @@ def eligible(
     *,
     same_arcsec: float,
     where: str | None = None,
+    inside: str | Path | None = None,
     include_self: bool = False,
     groups: np.ndarray | None = None,
 ) -> tuple[np.ndarray | None, int]:
@@ -241,6 +245,10 @@ def eligible(
         keep = matching_rows(embeddings.catalog, where)
         if not keep.any():
             raise DataError(f"no object fulfils {where!r}; loosen the condition")
+    if inside is not None:
+        keep &= within_moc(embeddings.positions, read_moc(Path(inside)))
+        if not keep.any():
+            raise DataError(f"no object is left inside {str(inside)!r}; loosen the conditions")
     same = np.zeros(len(embeddings), dtype=bool)
     if not include_self:
         same = same_object(embeddings, references, same_arcsec)

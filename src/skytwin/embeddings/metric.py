@@ -14,15 +14,19 @@ float64 has to settle. The last two are computed in float64 throughout.
 
 from __future__ import annotations
 
+import functools
+import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 
 from skytwin.embeddings.names import Metric
 from skytwin.embeddings.sample import Sample
-from skytwin.embeddings.vectors import Block, Statistics
+from skytwin.embeddings.vectors import Block, Statistics, cache_rows, widened
 from skytwin.errors import DataError, Mismatch, UsageError
+from skytwin.threads import thread_count
 
 __all__ = [
     "Rough",
@@ -35,6 +39,9 @@ __all__ = [
 _CSLS_NEIGHBOURS = 10
 # Two float64 products of another order differ by less.
 _SLACK = 1e-9
+_FEW_COLUMNS = 8
+# So many numbers are multiplied by one thread before a second has begun.
+_WORTH_THREADS = 1 << 20
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -55,10 +62,17 @@ class Scorer:
         Block -> `Rough`.
     exact : callable
         Vectors (n, D) -> distances (n, Q) in float64.
+    references : ndarray, shape (Q, D), optional
+        What the distances are to.
+    weighted : callable, optional
+        Where a weighted sum of the distances costs no more than one of them: weights (Q,) ->
+        what bounds that sum for a block, (n,) each.
     """
 
     rough: Callable[[Block], Rough]
     exact: Callable[[np.ndarray], np.ndarray]
+    references: np.ndarray | None = None
+    weighted: Callable[[np.ndarray], Callable[[Block], Rough]] | None = None
 
 
 def scorer(
@@ -114,7 +128,7 @@ def _euclidean(references: np.ndarray, statistics: Statistics) -> Scorer:
     def rough(block: Block) -> Rough:
         norms = statistics.norms[block.rows, 0][:, None]
         square = norms + own - 2.0 * product(block.values, matrix)
-        slack = 2.0 * gamma * np.sqrt(norms * own) + 1e-12 * (norms + own)
+        slack = 2.0 * gamma * np.sqrt(np.abs(norms * own)) + 1e-12 * (norms + own)
         return Rough(
             lower=np.sqrt(np.maximum(square - slack, 0.0)),
             upper=np.sqrt(np.maximum(square + slack, 0.0)),
@@ -124,7 +138,7 @@ def _euclidean(references: np.ndarray, statistics: Statistics) -> Scorer:
         apart = (vectors.astype(np.float64) - q for q in references)
         return np.stack([np.sqrt(np.einsum("ij,ij->i", d, d)) for d in apart], axis=1)
 
-    return Scorer(rough=rough, exact=exact)
+    return Scorer(rough=rough, exact=exact, references=references)
 
 
 def _cosine(
@@ -135,6 +149,39 @@ def _cosine(
     which: int,
 ) -> Scorer:
     direction = _unit((references - mean) * inverse_scale)
+
+    def exact(vectors: np.ndarray) -> np.ndarray:
+        z = _unit((vectors.astype(np.float64) - mean) * inverse_scale)
+        return _cosine_distance(z, direction)
+
+    def weighted(weights: np.ndarray) -> Callable[[Block], Rough]:
+        # Every distance is 1 less a product over one and the same length: so is their sum.
+        total = (weights @ direction)[None]
+        combined = _projected(statistics, total, mean, inverse_scale, which, weights.sum())
+
+        def sums(block: Block) -> Rough:
+            bounds = combined(block)
+            return Rough(lower=bounds.lower[:, 0], upper=bounds.upper[:, 0])
+
+        return sums
+
+    return Scorer(
+        rough=_projected(statistics, direction, mean, inverse_scale, which, 1.0),
+        exact=exact,
+        references=references,
+        weighted=weighted,
+    )
+
+
+def _projected(
+    statistics: Statistics,
+    direction: np.ndarray,
+    mean: np.ndarray,
+    inverse_scale: np.ndarray,
+    which: int,
+    at_zero: float,
+) -> Callable[[Block], Rough]:
+    """Bounds of ``at_zero`` less the products of unit vectors with directions (Q, D)."""
     weights = direction * inverse_scale
     matrix = np.ascontiguousarray(weights.T, dtype=np.float32)
     offset = weights @ mean
@@ -142,20 +189,24 @@ def _cosine(
     gamma = product_error(len(matrix))
 
     def rough(block: Block) -> Rough:
-        length = np.sqrt(statistics.norms[block.rows, which])[:, None]
-        plain = np.sqrt(statistics.norms[block.rows, 0])[:, None]
+        square = statistics.norms[block.rows]
+        some = square[:, which] > 0
         # A vector of no length has no direction: as far from all as a right angle.
-        over = np.divide(1.0, length, out=np.zeros_like(length), where=length > 0)
-        distance = 1.0 - (product(block.values, matrix) - offset) * over
-        distance[length[:, 0] == 0] = 1.0
-        slack = (gamma * width) * plain * over + 1e-12
-        return Rough(lower=distance - slack, upper=distance + slack)
+        over = np.zeros(len(square))
+        np.sqrt(square[:, which], out=over, where=some)
+        np.divide(1.0, over, out=over, where=some)
+        distance = product(block.values, matrix)
+        distance -= offset
+        distance *= -over[:, None]
+        distance += at_zero
+        # The widest of the block serves all of it: one number in place of one per row.
+        ratio = square[:, 0] * over**2
+        slack = (gamma * width) * np.sqrt(ratio.max(initial=0.0)) + 1e-12
+        upper = distance + slack
+        distance -= slack
+        return Rough(lower=distance, upper=upper)
 
-    def exact(vectors: np.ndarray) -> np.ndarray:
-        z = _unit((vectors.astype(np.float64) - mean) * inverse_scale)
-        return _cosine_distance(z, direction)
-
-    return Scorer(rough=rough, exact=exact)
+    return rough
 
 
 def _whitened(references: np.ndarray, sample: Sample) -> Scorer:
@@ -200,7 +251,7 @@ def _nearness(z: np.ndarray, around: np.ndarray) -> np.ndarray:
 def _rough_from(exact: Callable[[np.ndarray], np.ndarray]) -> Callable[[Block], Rough]:
     def rough(block: Block) -> Rough:
         # In slices: a whole block in float64 and its products would not stay small.
-        parts = [block.values[i : i + 2048] for i in range(0, len(block.values), 2048)]
+        parts = [widened(block.values[i : i + 2048]) for i in range(0, len(block.values), 2048)]
         found = np.concatenate([exact(part) for part in parts])
         return Rough(lower=found - _SLACK, upper=found + _SLACK)
 
@@ -208,11 +259,52 @@ def _rough_from(exact: Callable[[np.ndarray], np.ndarray]) -> Callable[[Block], 
 
 
 def product(values: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """Values (n, D) times a float32 matrix (D, Q), as float64."""
-    # One reference goes through the matrix-vector kernel, which reads at memory speed.
-    single = matrix.shape[1] == 1
-    product = (values @ matrix[:, 0])[:, None] if single else values @ matrix
-    return np.asarray(product, dtype=np.float64)
+    """Values (n, D), float32 or float16, times a float32 matrix (D, Q), as float64.
+
+    A few columns are multiplied one by one with what is in the processor's cache, row by row,
+    which keeps up with memory where products of matrices do not. float16 is widened there, so
+    that memory is read at its two bytes a number.
+    """
+    count, columns = len(values), matrix.shape[1]
+    if columns > _FEW_COLUMNS and values.dtype != np.float16:
+        return np.asarray(values @ matrix, dtype=np.float64)
+    found = np.empty((count, columns), dtype=np.float32)
+    each = np.ascontiguousarray(matrix.T)
+    workers = thread_count() if values.size >= _WORTH_THREADS else 1
+    if columns > _FEW_COLUMNS or workers == 1:
+        _by_rows(values, matrix, each, found)
+    else:
+        step = -(-count // workers)
+        tasks = [
+            _workers(os.getpid(), workers).submit(
+                _by_rows, values[first : first + step], matrix, each, found[first : first + step]
+            )
+            for first in range(0, count, step)
+        ]
+        for task in tasks:
+            task.result()
+    return found.astype(np.float64)
+
+
+def _by_rows(values: np.ndarray, matrix: np.ndarray, each: np.ndarray, found: np.ndarray) -> None:
+    """Fill ``found`` (n, Q), as many rows at a time as stay in the cache."""
+    count, dim = values.shape
+    narrow, several = values.dtype == np.float16, len(each) > 1
+    step = cache_rows(dim) if narrow or several else max(1, count)
+    space = np.empty((min(step, count), dim), dtype=np.float32) if narrow else None
+    for first in range(0, count, step):
+        part, into = widened(values[first : first + step], space), found[first : first + step]
+        if len(each) > _FEW_COLUMNS:
+            np.matmul(part, matrix, out=into)
+            continue
+        for number, column in enumerate(each):
+            into[:, number] = np.vecdot(part, column)
+
+
+@functools.cache
+def _workers(process: int, count: int) -> ThreadPoolExecutor:
+    # Of each process its own: a fork takes no threads along.
+    return ThreadPoolExecutor(count, thread_name_prefix=f"scan-{process}")
 
 
 def _cosine_distance(unit: np.ndarray, direction: np.ndarray) -> np.ndarray:

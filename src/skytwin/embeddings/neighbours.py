@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from skytwin.embeddings.metric import Rough
 from skytwin.embeddings.ranker import Ranker
-from skytwin.embeddings.vectors import Vectors
+from skytwin.embeddings.vectors import BLOCK_ROWS, Vectors
 from skytwin.errors import UsageError
+from skytwin.progress import Progress
 
-__all__ = ["Neighbours", "nearest", "rank_all", "within"]
+__all__ = ["Neighbours", "nearest", "nearest_each", "rank_all", "rank_some", "within"]
+
+# So many rows are settled at a time, and so many scanned for several queries at once.
+_SLICE, _SHARED_ROWS = 2048, 2048
+# A filter that leaves less than one row in so many: those are settled, and nothing is scanned.
+_SELECTIVE = 64
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -58,9 +66,8 @@ def nearest(
     keep : ndarray of bool, shape (N,), optional
         Rows that may be returned.
     """
-    if k < 1:
-        raise UsageError(f"k = {k}; expected at least 1")
-    return _scan(vectors, ranker, keep, _TopK(k))
+    _check_count(k)
+    return _first_of(vectors, ranker, keep, _TopK(k))
 
 
 def within(
@@ -73,13 +80,57 @@ def within(
     """All rows at most ``radius`` away, exactly; parameters as in `nearest`."""
     if np.isnan(radius):
         raise UsageError(f"radius {radius}; expected a distance")
-    return _scan(vectors, ranker, keep, _Within(radius))
+    return _first_of(vectors, ranker, keep, _Within(radius))
+
+
+def nearest_each(
+    vectors: Vectors, rankers: Sequence[Ranker], k: int, *, quiet: bool = True
+) -> list[Neighbours]:
+    """The ``k`` nearest rows of several queries, in one pass over the vectors.
+
+    Equivalent to::
+
+        [nearest(vectors, ranker, k) for ranker in rankers]
+
+    Parameters
+    ----------
+    vectors : Vectors, (N, D)
+    rankers : sequence of Ranker
+        Made for this set, of any kinds.
+    k : int
+    quiet : bool
+        Show no progress.
+    """
+    _check_count(k)
+    scans = [_Scan(ranker, _TopK(k)) for ranker in rankers]
+    with Progress("scan", len(vectors), unit="vectors", quiet=quiet) as bar:
+        for block in vectors.stored(_SHARED_ROWS, release=True):
+            for scan in scans:
+                scan.look(block.start, scan.ranker.rough(block), None)
+            bar.advance(len(block.values))
+    return [scan.settle(vectors) for scan in scans]
 
 
 def rank_all(vectors: Vectors, ranker: Ranker, *, keep: np.ndarray | None = None) -> Neighbours:
     """Every row, in order of distance; parameters as in `nearest`, of any set."""
     rows = np.arange(len(vectors)) if keep is None else np.flatnonzero(keep)
-    return _settle(vectors, ranker, rows)
+    return rank_some(vectors, ranker, rows)
+
+
+def rank_some(vectors: Vectors, ranker: Ranker, rows: np.ndarray) -> Neighbours:
+    """Some rows, in order of distance, in slices that bound the memory."""
+    distance, reference = np.empty(len(rows)), np.empty(len(rows), dtype=np.int64)
+    for first in range(0, len(rows), _SLICE):
+        part = slice(first, first + _SLICE)
+        found = ranker.exact(vectors.take(rows[part]))
+        distance[part], reference[part] = found.distance, found.each.argmin(axis=1)
+    order = np.lexsort((rows, distance))
+    return Neighbours(rows=rows[order], distance=distance[order], reference=reference[order])
+
+
+def _check_count(k: int) -> None:
+    if k < 1:
+        raise UsageError(f"k = {k}; expected at least 1")
 
 
 class _TopK:
@@ -115,41 +166,44 @@ class _Within:
         return _first(found, np.flatnonzero(found.distance <= self.limit))
 
 
-def _scan(
-    vectors: Vectors,
-    ranker: Ranker,
-    keep: np.ndarray | None,
-    rule: _TopK | _Within,
+class _Scan:
+    """One query's candidates, block after block."""
+
+    def __init__(self, ranker: Ranker, rule: _TopK | _Within) -> None:
+        self.ranker, self.rule = ranker, rule
+        self._rows: list[np.ndarray] = []
+        self._lows: list[np.ndarray] = []
+
+    def look(self, start: int, bounds: Rough, keep: np.ndarray | None) -> None:
+        near = np.flatnonzero(bounds.lower <= self.rule.limit)
+        if keep is not None:
+            near = near[keep[near]]
+        if not len(near):
+            return
+        self.rule.update(bounds.upper[near])
+        lower = bounds.lower[near]
+        alive = lower <= self.rule.limit
+        self._rows.append(start + near[alive])
+        self._lows.append(lower[alive])
+
+    def settle(self, vectors: Vectors) -> Neighbours:
+        rows = np.concatenate([*self._rows, np.empty(0, dtype=np.int64)]).astype(np.int64)
+        if len(rows):
+            rows = rows[np.concatenate(self._lows) <= self.rule.limit]
+        return self.rule.cut(rank_some(vectors, self.ranker, rows))
+
+
+def _first_of(
+    vectors: Vectors, ranker: Ranker, keep: np.ndarray | None, rule: _TopK | _Within
 ) -> Neighbours:
-    rows: list[np.ndarray] = []
-    lows: list[np.ndarray] = []
-    for block in vectors.blocks():
+    if keep is not None and _SELECTIVE * int(np.count_nonzero(keep)) <= len(vectors):
+        return rule.cut(rank_all(vectors, ranker, keep=keep))
+    scan = _Scan(ranker, rule)
+    for block in vectors.stored(BLOCK_ROWS):
         here = None if keep is None else keep[block.rows]
-        if here is not None and not here.any():
-            continue
-        bounds = ranker.rough(block)
-        lower, upper = bounds.lower, bounds.upper
-        if here is not None:
-            lower, upper = np.where(here, lower, np.inf), np.where(here, upper, np.inf)
-        rule.update(upper)
-        alive = np.flatnonzero((lower <= rule.limit) & (lower < np.inf))
-        rows.append(block.start + alive)
-        lows.append(lower[alive])
-    candidates = np.concatenate([*rows, np.empty(0, dtype=np.int64)]).astype(np.int64)
-    if len(candidates):
-        candidates = candidates[np.concatenate(lows) <= rule.limit]
-    return rule.cut(_settle(vectors, ranker, candidates))
-
-
-def _settle(vectors: Vectors, ranker: Ranker, rows: np.ndarray) -> Neighbours:
-    """Exact distances of some rows, in slices that bound the memory, in order."""
-    distance, reference = np.empty(len(rows)), np.empty(len(rows), dtype=np.int64)
-    for first in range(0, len(rows), 2048):
-        part = slice(first, first + 2048)
-        found = ranker.exact(vectors.take(rows[part]))
-        distance[part], reference[part] = found.distance, found.each.argmin(axis=1)
-    order = np.lexsort((rows, distance))
-    return Neighbours(rows=rows[order], distance=distance[order], reference=reference[order])
+        if here is None or here.any():
+            scan.look(block.start, ranker.rough(block), here)
+    return scan.settle(vectors)
 
 
 def _first(found: Neighbours, which: np.ndarray) -> Neighbours:

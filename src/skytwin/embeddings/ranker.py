@@ -9,7 +9,8 @@ A scan asks for bounds first (`Ranker.rough`), and for exact values where they m
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
@@ -88,6 +89,8 @@ class Combined:
 
     def rough(self, block: Block, /) -> Rough:
         """See `Ranker`."""
+        if self._weighted is not None:
+            return self._weighted(block)
         bounds = self.score.rough(block)
         count = len(self.weights)
         lower, upper = self._positive(bounds.lower), self._positive(bounds.upper)
@@ -104,6 +107,15 @@ class Combined:
         if len(self.negative_weights):
             combined = combined - self._negative(distances[:, len(self.weights) :])
         return Scores(distance=combined, each=each)
+
+    @functools.cached_property
+    def _weighted(self) -> Callable[[Block], Rough] | None:
+        """The bounds of a mean at the price of those of one distance, where that can be."""
+        if self.combine != "mean" or self.score.weighted is None:
+            return None
+        share = negative_share(len(self.negative_weights))
+        against = -share * self.negative_weights / max(self.negative_weights.sum(), 1e-300)
+        return self.score.weighted(np.concatenate([self.weights / self.weights.sum(), against]))
 
     def _positive(self, distances: np.ndarray) -> np.ndarray:
         each = distances[:, : len(self.weights)]

@@ -1,0 +1,212 @@
+"""Search at scale: the exact scan, float16, batches and indexes against the time to read the bytes.
+
+Prints Markdown tables; all contenders of a table are timed in turn in one run. Vectors have the
+spectrum of features of a network: clusters, and components whose variance decays as a power of
+their number. ``--large`` builds an index of 2.3 million x 1280 from vectors on disk (12 GB, half an
+hour) and prints the most memory that the build was resident in.
+
+Run with ``OMP_NUM_THREADS=1`` for one core; ratios are worth more than milliseconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.metadata
+import os
+import platform
+import resource
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import faiss
+import numpy as np
+import pyarrow as pa
+from sklearn.neighbors import NearestNeighbors
+
+from skytwin.answers.indexing import build_index
+from skytwin.answers.query import reference_at
+from skytwin.answers.ranking import How, make_ranker
+from skytwin.embeddings.index import KINDS, Effort
+from skytwin.embeddings.neighbours import nearest
+from skytwin.embeddings.neighbours_many import nearest_many
+from skytwin.embeddings.ranker import Ranker
+from skytwin.embeddings.table import Embeddings
+from skytwin.embeddings.vectors import Vectors, measure, stored_as, write_array
+from skytwin.report_index import describe_index
+
+CLUSTERS, DECAY, SHARD = 200, 0.8, 50_000
+BATCH, INDEX_QUERIES = 100, 200
+
+
+def features(rows: int, dim: int, seed: int) -> np.ndarray:
+    """Non-negative vectors in clusters, component i varying as i^-0.8, (rows, dim) float32.
+
+    On Galaxy Zoo 1 (2560 features of MobileNetV2, standardised) the deviations of the principal
+    components fall as i^-0.65 from the 3rd to the 300th; of these they fall as i^-0.83.
+    """
+    shape = np.random.default_rng(0)
+    inner = min(dim, 256)
+    spread = np.arange(1, inner + 1) ** -DECAY
+    mixing = shape.standard_normal((inner, dim)).astype(np.float32)
+    centres = (shape.standard_normal((CLUSTERS, inner)) * spread).astype(np.float32)
+    base = shape.uniform(0, 2, dim).astype(np.float32)
+    rng = np.random.default_rng([seed, 1])
+    latent = rng.standard_normal((rows, inner), dtype=np.float32) * (0.7 * spread).astype("f4")
+    latent += centres[rng.integers(0, CLUSTERS, rows)]
+    return np.maximum(latent @ mixing + base, 0)
+
+
+def write(folder: Path, rows: int, dim: int) -> Vectors:
+    """Vectors on disk, shard by shard."""
+    names = []
+    for number, first in enumerate(range(0, rows, SHARD)):
+        names.append(f"{number:06d}.npy")
+        write_array(features(min(SHARD, rows - first), dim, number), folder / names[-1])
+    return Vectors.open(folder, names)
+
+
+def in_turn(runs: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    """Median time of each in milliseconds, after one round that is not counted."""
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(rounds + 1):
+        for name, run in runs.items():
+            start = time.perf_counter()
+            run()
+            times[name].append(1e3 * (time.perf_counter() - start))
+    return {name: statistics.median(values[1:]) for name, values in times.items()}
+
+
+def table(title: str, medians: dict[str, float], against: str) -> None:
+    print(f"\n| {title} | median, ms | over {against} |\n|---|---|---|", flush=True)
+    for name, value in medians.items():
+        print(f"| {name} | {value:.2f} | {value / medians[against]:.2f} |")
+
+
+def read(vectors: Vectors) -> None:
+    """Every byte once: the sum of the numbers, in blocks."""
+    for block in vectors.stored():
+        np.ascontiguousarray(block.values).view(np.float32).sum()
+
+
+def multiply(vectors: Vectors, matrix: np.ndarray) -> None:
+    """The bare product of all vectors with a matrix, in blocks."""
+    for block in vectors.stored(4096):
+        block.values @ matrix
+
+
+def scans(embeddings: Embeddings, rounds: int) -> None:
+    vectors, stats = embeddings.vectors, embeddings.statistics
+    half = Vectors([stored_as("float16", block.values) for block in vectors.blocks(SHARD)])
+    narrow = Embeddings(half, embeddings.catalog, measure(half))
+    queries = vectors.take(np.arange(BATCH))
+    whole = np.asarray(vectors)
+    tree = NearestNeighbors(n_neighbors=25, algorithm="brute").fit(whole)
+    flat = faiss.IndexFlatL2(whole.shape[1])
+    flat.add(whole)
+    one, other = ranker(embeddings, [5]), ranker(narrow, [5])
+    five = ranker(embeddings, [5, 6, 7, 8, 9])
+    single = {
+        "reading the bytes (float32)": lambda: read(vectors),
+        "skytwin, exact": lambda: nearest(vectors, one, 25),
+        "skytwin, exact, k = 1000": lambda: nearest(vectors, one, 1000),
+        "skytwin, exact, mean of 5 references": lambda: nearest(vectors, five, 25),
+        "reading the bytes (float16)": lambda: read(half),
+        "skytwin, exact, float16": lambda: nearest(half, other, 25),
+        "scikit-learn, brute force": lambda: tree.kneighbors(queries[:1]),
+        "faiss IndexFlatL2": lambda: flat.search(queries[:1], 25),
+    }
+    table("one query", in_turn(single, rounds), "reading the bytes (float32)")
+    matrix = np.ascontiguousarray(queries.T)
+    batch = {
+        "the bare product (BLAS)": lambda: multiply(vectors, matrix),
+        "skytwin, exact": lambda: nearest_many(vectors, stats, queries, 25, metric="standardized"),
+        "skytwin, exact, float16": lambda: nearest_many(
+            half, narrow.statistics, queries, 25, metric="standardized"
+        ),
+        "scikit-learn, brute force": lambda: tree.kneighbors(queries),
+        "faiss IndexFlatL2": lambda: flat.search(queries, 25),
+    }
+    table(f"{BATCH} queries", in_turn(batch, max(1, rounds // 3)), "the bare product (BLAS)")
+
+
+def ranker(embeddings: Embeddings, rows: Sequence[int]) -> Ranker:
+    return make_ranker(
+        embeddings, [reference_at(embeddings, row) for row in rows], How(combine="mean")
+    )
+
+
+def indexes(embeddings: Embeddings, folder: Path, kinds: Sequence[str]) -> None:
+    rows = np.random.default_rng(5).choice(len(embeddings), INDEX_QUERIES, replace=False)
+    rankers = [ranker(embeddings, [row]) for row in rows]
+    for kind in kinds:
+        start = time.perf_counter()
+        built = build_index(embeddings, folder / kind, kind=kind, quiet=True)
+        took = time.perf_counter() - start
+        print(f"\n{describe_index(built)}\nbuilt and measured in {took:.0f} s")
+        index = built.index
+        print("\n| nearest | recall | median, ms | 95 of 100, ms | exact, ms |")
+        print("|---|---|---|---|---|")
+        for depth, k in (("25", 25), ("1000", 1000)):
+            recall = built.recall["standardized"][depth]
+            effort = Effort(probes=recall["probes"], candidates=recall["candidates"])
+            times, exact = [], []
+            for number, each in enumerate(rankers):
+                start = time.perf_counter()
+                index.nearest(embeddings.vectors, each, k, effort)
+                times.append(1e3 * (time.perf_counter() - start))
+                if number % 20 == 0:
+                    start = time.perf_counter()
+                    nearest(embeddings.vectors, each, k)
+                    exact.append(1e3 * (time.perf_counter() - start))
+            print(
+                f"| {k} | {recall['value']:.3f} | {statistics.median(times):.2f} | "
+                f"{np.quantile(times, 0.95):.2f} | {statistics.median(exact):.1f} |"
+            )
+
+
+def opened(vectors: Vectors) -> Embeddings:
+
+    ids = pa.array([f"o{row}" for row in range(len(vectors))], pa.string())
+    return Embeddings(vectors, pa.table({"id": ids}), measure(vectors))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, default=100_000)
+    parser.add_argument("--dim", type=int, default=256)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--kinds", nargs="*", choices=KINDS, default=list(KINDS))
+    parser.add_argument("--folder", type=Path, help="Where the vectors and indexes go.")
+    parser.add_argument("--large", action="store_true", help="Build 2.3 million x 1280 instead.")
+    asked = parser.parse_args()
+    names = ("numpy", "scikit-learn", "faiss-cpu")
+    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in names)
+    rows, dim = (2_300_000, 1280) if asked.large else (asked.rows, asked.dim)
+    threads = os.environ.get("OMP_NUM_THREADS", "all")
+    print(
+        f"{rows} x {dim}; {os.cpu_count()} cores ({threads} used), {platform.machine()}; {versions}"
+    )
+    with tempfile.TemporaryDirectory(dir=asked.folder) as scratch:
+        folder = Path(scratch)
+        (folder / "vectors").mkdir()
+        vectors = write(folder / "vectors", rows, dim)
+        if asked.large:
+            embeddings = opened(vectors)
+            start = time.perf_counter()
+            built = build_index(embeddings, folder / "index", queries=50)
+            print(describe_index(built))
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+            print(f"built in {time.perf_counter() - start:.0f} s; at most {peak:.2f} GB resident")
+            return 0
+        embeddings = opened(vectors)
+        scans(embeddings, asked.rounds)
+        indexes(embeddings, folder, asked.kinds)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,185 @@
+"""Exact scan or index: which of the two answers a search, and what that means."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from skytwin.answers.query import Reference
+from skytwin.answers.ranking import LEARNED, How
+from skytwin.artefact import MANIFEST
+from skytwin.embeddings.index import Effort, Index, default_folder
+from skytwin.embeddings.neighbours import Neighbours, nearest, within
+from skytwin.embeddings.ranker import Ranker
+from skytwin.embeddings.table import Embeddings
+from skytwin.errors import Mismatch, UsageError
+
+__all__ = ["DEPTHS", "Found", "find", "kind_of"]
+
+#: Recall is measured among so many nearest.
+DEPTHS = (25, 1000)
+# A scan of less takes about as long as opening an index (benchmarks/search_scale.py).
+WORTH_BYTES = 1 << 29
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Found:
+    """Neighbours, and how they were looked for.
+
+    Attributes
+    ----------
+    neighbours : Neighbours
+    told : str
+        Exact or which index, with its recall, in a line of text.
+    recorded : dict
+        The same as manifests keep it: ``scan`` ("exact" or the kind of index), ``index`` (its
+        fingerprint) and ``recall`` (value, ends of its interval, depth).
+    """
+
+    neighbours: Neighbours
+    told: str
+    recorded: dict[str, Any]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class _Route:
+    """An index with the effort that reached the recall it was measured at."""
+
+    index: Index
+    effort: Effort
+    recall: dict[str, Any]
+    depth: int
+
+
+def kind_of(how: How, references: int) -> str | None:
+    """Under what name the recall of such a query is measured; None where it is not."""
+    if references == 1 and how.combine not in LEARNED:
+        return how.metric
+    return how.combine if how.metric == "standardized" else None
+
+
+def find(
+    embeddings: Embeddings,
+    ranker: Ranker,
+    how: How,
+    references: Sequence[Reference],
+    *,
+    k: int,
+    radius: float | None,
+    keep: np.ndarray | None,
+    exact: bool,
+    index: str | Path | Index | None,
+) -> Found:
+    """The nearest rows, from an index where there is one that serves, else exactly.
+
+    Parameters
+    ----------
+    embeddings, ranker, how, references
+        The query, its combination settled.
+    k, radius, keep
+        As `skytwin.embeddings.neighbours.nearest` and `within` take them.
+    exact : bool
+        Use no index.
+    index : path or Index, optional
+        The index to use, whatever the size of the set.
+
+    Raises
+    ------
+    UsageError
+        Both an index and the exact scan were asked for.
+    Mismatch
+        The index that was named is of another embedding.
+    """
+    if exact and index is not None:
+        raise UsageError("--exact uses no index; leave out --exact or --index")
+    count = len(embeddings) if keep is None else int(np.count_nonzero(keep))
+    route: _Route | str = ""
+    if not exact:
+        route = _route(embeddings, how, len(references), k, radius, count, index)
+    if isinstance(route, _Route):
+        found = route.index.nearest(embeddings.vectors, ranker, k, route.effort, keep=keep)
+        if len(found.rows) == min(k, count):
+            return _indexed(found, route, len(references))
+        route = "the index gave too few candidates"
+    if radius is None:
+        found = nearest(embeddings.vectors, ranker, k, keep=keep)
+    else:
+        found = within(embeddings.vectors, ranker, radius, keep=keep)
+    return Found(
+        neighbours=found,
+        told=f"exact scan of {count} objects" + (f": {route}" if route else ""),
+        recorded={"scan": "exact", "index": None, "recall": None},
+    )
+
+
+def _indexed(found: Neighbours, route: _Route, references: int) -> Found:
+    recall, name = route.recall, f"recall@{route.depth}"
+    asked = "queries" if references == 1 else f"queries of {recall['references']} references"
+    value = f"{recall['value']:.3f} [{recall['lower']:.3f}, {recall['upper']:.3f}]"
+    return Found(
+        neighbours=found,
+        told=f"approximate, {route.index.kind} index: {name} {value}, measured on "
+        f"{recall['queries']} {asked}; --exact misses nothing",
+        recorded={
+            "scan": route.index.kind,
+            "index": route.index.manifest.fingerprint,
+            "recall": {"depth": route.depth} | {e: recall[e] for e in ("value", "lower", "upper")},
+        },
+    )
+
+
+def _route(
+    embeddings: Embeddings,
+    how: How,
+    references: int,
+    k: int,
+    radius: float | None,
+    count: int,
+    index: str | Path | Index | None,
+) -> _Route | str:
+    """An index that serves, or why there is none: nothing, where nobody would expect one."""
+    found = _opened(embeddings, index)
+    if isinstance(found, str):
+        return found
+    if radius is not None:
+        return "an index cannot give all within a radius"
+    kind = kind_of(how, references)
+    measured = found.manifest.summary["recall"].get(kind)
+    if measured is None:
+        name = how.metric if references == 1 else f"{how.metric} {how.combine}"
+        return f"the index does not serve {name}"
+    # The nearest k of a tenth of the set are about the nearest 10 k of all.
+    wanted = round(k * len(embeddings) / max(count, 1))
+    depth = next((d for d in DEPTHS if wanted <= d), None)
+    if depth is None:
+        return f"the recall of the index is known for the nearest {DEPTHS[-1]}" + (
+            "" if k > DEPTHS[-1] else f", and the filter leaves {count} of {len(embeddings)}"
+        )
+    recall = measured[str(depth)]
+    if not recall["reached"]:
+        return f"the index finds only {recall['value']:.2f} of the nearest {depth} by {kind}"
+    effort = Effort(probes=recall["probes"], candidates=recall["candidates"])
+    return _Route(index=found, effort=effort, recall=recall, depth=depth)
+
+
+def _opened(embeddings: Embeddings, index: str | Path | Index | None) -> Index | str:
+    if isinstance(index, Index):
+        return index
+    if index is not None:
+        return Index.open(index, embeddings)
+    if embeddings.folder is None or embeddings.vectors.nbytes < WORTH_BYTES:
+        return ""
+    place = default_folder(embeddings.folder)
+    if not (place / MANIFEST).is_file():
+        return ""
+    if importlib.util.find_spec("faiss") is None:
+        return f"{place.name} needs faiss, which is not installed"
+    try:
+        return Index.open(place, embeddings)
+    except Mismatch:
+        return f"{place.name} is the index of another embedding"

@@ -1,0 +1,231 @@
+"""Several embeddings by one encoder as one: what a survey's next release is added with.
+
+Vectors are linked, not copied, where the parts lie on the same disk. Means and scales come from
+those of the parts (Chan et al. 1983), so that one pass over the vectors is enough.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from skytwin.artefact import Manifest
+from skytwin.embeddings.table import (
+    CATALOG,
+    ENCODER,
+    SHARDS,
+    STATISTICS,
+    Embeddings,
+    require_comparable,
+)
+from skytwin.embeddings.vectors import (
+    STORES,
+    Statistics,
+    Store,
+    Vectors,
+    measure,
+    steady_scale,
+    stored_as,
+    write_array,
+)
+from skytwin.errors import DataError, Mismatch, UsageError, one_of
+from skytwin.files import sync
+from skytwin.images.arrow import described
+from skytwin.images.cutouts import REJECTED
+from skytwin.progress import Progress
+from skytwin.run import Run
+
+__all__ = ["join"]
+
+_ALIKE = ("image_shape", "framing", "image_unit", "image_dtype", "absolute_stretch")
+_ROWS = 4096
+
+
+def join(
+    parts: Sequence[Embeddings | str | Path],
+    out: str | Path,
+    *,
+    store: Store | None = None,
+    quiet: bool = False,
+) -> Embeddings:
+    """Make one embedding of several.
+
+    Parameters
+    ----------
+    parts : sequence of Embeddings or path
+        Made by the same encoder with the same settings; their rows follow one another.
+    out : path
+        New folder, or that of an unfinished run of this call, which is resumed.
+    store : {"float32", "float16"}, optional
+        What a number is kept in; as it is in the parts by default. One part alone may be stored
+        anew so.
+    quiet : bool
+        Show no progress.
+
+    Returns
+    -------
+    Embeddings
+
+    Raises
+    ------
+    UsageError
+        No part to join; one that is in no folder.
+    Mismatch
+        Another encoder, bands, pixel scale or frame; a column of another type.
+    DataError
+        An id that two parts share; a number that float16 cannot hold.
+    """
+    opened = [p if isinstance(p, Embeddings) else Embeddings.open(p) for p in parts]
+    if store is not None:
+        one_of("store", store, STORES)
+    if not opened or (len(opened) == 1 and store is None):
+        raise UsageError(f"{len(opened)} embedding(s) to join; expected two or more")
+    _check(opened)
+    catalog = _catalog(opened)
+    parents = {f"part {n}": part.as_parent() for n, part in enumerate(opened, start=1)}
+    with Run(
+        out,
+        kind="embeddings",
+        recipe={"joined": len(opened), "store": store},
+        inputs={"parts": [parent.path for parent in parents.values()]},
+        parents=parents,
+    ) as run:
+        names: list[str] = []
+        total = sum(len(part) for part in opened)
+        done = sum(entry["rows"] for entry in run.journal)
+        with Progress("join", total, done=done, unit="vectors", quiet=quiet) as bar:
+            for part in opened:
+                for shard in _shards(part):
+                    name = f"{SHARDS}/{len(names):06d}.npy"
+                    names.append(name)
+                    if len(names) <= len(run.journal):
+                        continue
+                    values = np.load(shard, mmap_mode="r")
+                    run.write(name, partial(_store, shard, values, store))
+                    run.record({"file": name, "rows": len(values)})
+                    bar.advance(len(values))
+        vectors = Vectors.open(run.folder, names)
+        statistics = measure(vectors) if store is not None else _merged(opened, vectors)
+        for name, values in vars(statistics).items():
+            run.write(f"{STATISTICS}/{name}.npy", partial(write_array, values))
+        run.write(CATALOG, lambda path: pq.write_table(catalog, path, compression="zstd"))
+        rejected = "".join(_rejected(part, number) for number, part in enumerate(opened))
+        run.write(REJECTED, rejected.encode())
+        _copy_encoder(opened[0], run.folder)
+        run.finish(
+            {
+                **_home(opened[0])[1].summary,
+                "shape": list(vectors.shape),
+                "parts": [len(part) for part in opened],
+                "rejected": sum(_home(part)[1].summary.get("rejected", 0) for part in opened),
+            }
+        )
+    return Embeddings.open(out)
+
+
+def _home(part: Embeddings) -> tuple[Path, Manifest]:
+    if part.folder is None or part.manifest is None:
+        raise UsageError("vectors from arrays cannot be joined; embeddings in folders can")
+    return part.folder, part.manifest
+
+
+def _check(parts: Sequence[Embeddings]) -> None:
+    wanted = _home(parts[0])[1].summary
+    for part in parts:
+        folder, manifest = _home(part)
+        require_comparable(parts[0], part)
+        for key in _ALIKE:
+            if wanted.get(key) != manifest.summary.get(key):
+                raise Mismatch(
+                    f"{folder} has {key.replace('_', ' ')} {manifest.summary.get(key)}; expected "
+                    f"{wanted.get(key)}: ingest and embed the parts alike"
+                )
+
+
+def _catalog(parts: Sequence[Embeddings]) -> pa.Table:
+    """The catalogues one below the other; a column that a part lacks is empty there."""
+    owner: dict[str, Embeddings] = {}
+    for part in parts:
+        for name in part.ids:
+            if name in owner:
+                raise DataError(
+                    f"id {name!r} is in {owner[name].folder} and in {part.folder}; every object "
+                    "needs an id of its own: leave one of them out with ingest, or rename it"
+                )
+            owner[name] = part
+    units: dict[str, tuple[str | None, Embeddings]] = {}
+    for part in parts:
+        for field in part.catalog.schema:
+            own = described(field).get("unit")
+            unit, first = units.setdefault(field.name, (own, part))
+            if own != unit:
+                raise Mismatch(
+                    f"column {field.name!r} is in {unit or 'no unit'} in {first.folder}, and in "
+                    f"{own or 'no unit'} in {part.folder}: ingest both in one unit"
+                )
+    try:
+        return pa.concat_tables([part.catalog for part in parts], promote_options="permissive")
+    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
+        raise Mismatch(f"the catalogues do not fit together: {error}") from error
+
+
+def _shards(part: Embeddings) -> list[Path]:
+    folder, manifest = _home(part)
+    return [folder / name for name in sorted(manifest.files) if name.startswith(f"{SHARDS}/")]
+
+
+def _store(shard: Path, values: np.ndarray, store: Store | None, path: Path) -> None:
+    """A shard as it is, linked where it can be, or in other numbers."""
+    if store is None or values.dtype == np.dtype(store):
+        try:
+            path.hardlink_to(shard)
+        except OSError:  # another disk
+            shutil.copyfile(shard, path)
+        return
+    made = np.lib.format.open_memmap(path, "w+", np.dtype(store), values.shape)
+    for block in Vectors([values]).blocks(_ROWS, release=True):
+        made[block.rows] = stored_as(store, block.values)
+    made.flush()
+
+
+def _merged(parts: Sequence[Embeddings], vectors: Vectors) -> Statistics:
+    """Means and scales from those of the parts, lengths from one pass."""
+    count, mean, square = 0, np.zeros(vectors.shape[1]), np.zeros(vectors.shape[1])
+    for part in parts:
+        own, total = part.statistics, count + len(part)
+        delta = own.mean - mean
+        square += own.scale**2 * len(part) + delta**2 * (count * len(part) / total)
+        mean += delta * (len(part) / total)
+        count = total
+    found = Statistics(
+        mean=mean,
+        scale=steady_scale(np.sqrt(square / count), mean),
+        norms=np.empty((count, 2)),
+    )
+    found.norms[:, 0] = np.concatenate([part.statistics.norms[:, 0] for part in parts])
+    inverse = found.inverse_scale
+    for block in vectors.blocks(_ROWS, release=True):
+        z = (block.values.astype(np.float64) - mean) * inverse
+        found.norms[block.rows, 1] = np.einsum("ij,ij->i", z, z)
+    return found
+
+
+def _rejected(part: Embeddings, number: int) -> str:
+    """The lines of what was left out, those of the first part with their heading."""
+    path = _home(part)[0] / REJECTED
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.is_file() else []
+    return "".join(lines[min(number, 1) :])
+
+
+def _copy_encoder(part: Embeddings, folder: Path) -> None:
+    made_by = _home(part)[0] / ENCODER
+    if made_by.is_dir():
+        shutil.copytree(made_by, folder / ENCODER, dirs_exist_ok=True)
+        for path in (folder / ENCODER).rglob("*"):
+            sync(path)

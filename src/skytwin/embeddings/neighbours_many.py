@@ -1,0 +1,131 @@
+"""The nearest objects of many objects at once, exactly: one product of matrices per block.
+
+Of each block those rows are kept whose lower bound reaches below what is already known to hold k
+objects; float64 settles them, as in `skytwin.embeddings.neighbours`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from skytwin.embeddings.metric import Scorer, scorer
+from skytwin.embeddings.names import Metric
+from skytwin.embeddings.vectors import Statistics, Vectors
+from skytwin.errors import UsageError
+from skytwin.progress import Progress
+
+__all__ = ["NearestMany", "nearest_many"]
+
+_QUERIES, _ROWS = 256, 4096  # at a time
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class NearestMany:
+    """Of n objects the k nearest each, in order.
+
+    Attributes
+    ----------
+    rows : ndarray, shape (n, k), int64
+        Of the reference.
+    distance : ndarray, shape (n, k), float64
+    """
+
+    rows: np.ndarray
+    distance: np.ndarray
+
+
+def nearest_many(
+    reference: Vectors,
+    statistics: Statistics,
+    queries: np.ndarray,
+    k: int,
+    *,
+    metric: Metric = "euclidean",
+    groups: np.ndarray | None = None,
+    own: np.ndarray | None = None,
+    quiet: bool = True,
+) -> NearestMany:
+    """The ``k`` nearest rows of the reference for every query.
+
+    Equivalent to, for each query::
+
+        nearest(reference, ranker, k, keep=groups != own)
+
+    Parameters
+    ----------
+    reference : Vectors
+    statistics : Statistics
+        Of the reference.
+    queries : ndarray, shape (n, D)
+    k : int
+        So many rows must be left for every query.
+    metric : {"euclidean", "cosine", "standardized"}
+    groups, own : ndarray, shapes (N,) and (n,), int, optional
+        Rows of a query's own group do not count for it.
+    quiet : bool
+
+    Raises
+    ------
+    UsageError
+        More neighbours than there are rows.
+    """
+    if not 1 <= k <= len(reference):
+        raise UsageError(f"k = {k}; expected 1 to {len(reference)}, the number of vectors")
+    rows = np.empty((len(queries), k), dtype=np.int64)
+    distance = np.empty((len(queries), k))
+    with Progress("neighbours", len(queries), unit="objects", quiet=quiet) as progress:
+        for start in range(0, len(queries), _QUERIES):
+            some = slice(start, start + _QUERIES)
+            score = scorer(metric, queries[some], statistics)
+            mine = None if own is None else own[some]
+            found = _candidates(reference, score, len(queries[some]), k, groups, mine)
+            for number, candidates in enumerate(found):
+                place = start + number
+                single = scorer(metric, queries[place : place + 1], statistics)
+                exact = single.exact(reference.take(candidates))[:, 0]
+                order = np.lexsort((candidates, exact))[:k]
+                rows[place], distance[place] = candidates[order], exact[order]
+            progress.advance(len(found))
+    return NearestMany(rows=rows, distance=distance)
+
+
+def _candidates(
+    reference: Vectors, score: Scorer, count: int, k: int,
+    groups: np.ndarray | None, own: np.ndarray | None,
+) -> list[np.ndarray]:  # fmt: skip
+    """Rows that may be among the k nearest, query by query."""
+    best = [np.empty(0)] * count  # the smallest upper bounds so far, at most k
+    limit = np.full(count, np.inf)
+    rows: list[np.ndarray] = []
+    columns: list[np.ndarray] = []
+    lows: list[np.ndarray] = []
+    for block in reference.stored(_ROWS, release=True):
+        bounds = score.rough(block)
+        lower, upper = bounds.lower, bounds.upper
+        if groups is not None and own is not None:
+            hidden = groups[block.rows][:, None] == own
+            lower, upper = np.where(hidden, np.inf, lower), np.where(hidden, np.inf, upper)
+        near, row = np.nonzero((lower <= limit).T)
+        ends = np.searchsorted(near, np.arange(count + 1))
+        for number in range(count):
+            mine = row[ends[number] : ends[number + 1]]
+            if not len(mine):
+                continue
+            both = np.concatenate([best[number], upper[mine, number]])
+            if len(both) > k:
+                both = np.partition(both, k - 1)[:k]
+            best[number] = both
+            if len(both) == k:
+                limit[number] = both.max()
+        low = lower[row, near]
+        alive = (low <= limit[near]) & (low < np.inf)
+        rows.append(block.start + row[alive])
+        columns.append(near[alive])
+        lows.append(low[alive])
+    row, column, low = (np.concatenate(parts) for parts in (rows, columns, lows))
+    alive = low <= limit[column]
+    row, column = row[alive], column[alive]
+    order = np.argsort(column, kind="stable")
+    return np.split(row[order], np.searchsorted(column[order], np.arange(1, count)))
