@@ -36,9 +36,7 @@ docs: $(FULL_READY)
 	PYTHONWARNINGS=ignore NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 bench: $(FULL_READY)
-	$(BIN)/python benchmarks/exact_scan.py
-	$(BIN)/python -W ignore benchmarks/embed_cpu.py
-	$(BIN)/python benchmarks/flow_likelihood.py
+	$(BIN)/python -W ignore benchmarks/bench.py
 
 check: lint test-all docs
 

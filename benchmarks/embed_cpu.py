@@ -13,8 +13,6 @@ contenders run in turn, each in a process of its own; weights are random, which 
 from __future__ import annotations
 
 import argparse
-import os
-import platform
 import shutil
 import tempfile
 import time
@@ -27,6 +25,7 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
+from rows import Row, machine, table
 from safetensors.torch import save_file
 
 import skytwin
@@ -135,35 +134,38 @@ def rate(way: str, network: str, files: Path, weights: Path, count: int) -> floa
     return done / (time.perf_counter() - start)
 
 
-def main() -> None:
-    """Print the table."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--network", default="efficientnet_b0")
-    parser.add_argument("--images", type=int, default=1024)
-    parser.add_argument("--rounds", type=int, default=3)
-    args = parser.parse_args()
-    model = timm.create_model(args.network, pretrained=False, num_classes=0)
+def measure(network: str = "efficientnet_b0", count: int = 512, rounds: int = 3) -> list[Row]:
+    """Medians over the rounds."""
+    model = timm.create_model(network, pretrained=False, num_classes=0)
     ways = [LOOP, f"{BARE}, f32", f"{OURS}, f32", f"{BARE}, bf16", f"{OURS}, bf16"]
     rates: dict[str, list[float]] = {way: [] for way in ways}
     with tempfile.TemporaryDirectory() as scratch:
         files, weights = Path(scratch) / "images", Path(scratch) / "weights.safetensors"
-        write_images(files, args.images)
+        write_images(files, count)
         save_file(model.state_dict(), weights)
-        for _ in range(args.rounds):
+        for _ in range(rounds):
             for way in ways:
                 with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-                    given = (way, args.network, files, weights, args.images)
+                    given = (way, network, files, weights, count)
                     rates[way].append(pool.submit(rate, *given).result())
     median = {way: float(np.median(values)) for way, values in rates.items()}
-    print(f"{args.network}, {args.images} images of {PIXELS} px, brought to {SIZE} px\n")
-    print("| way | images/s | of the loop | of the bare engine |\n|---|---|---|---|")
+    what = f"files to vectors, {network}, {count} images of {PIXELS} px brought to {SIZE}"
+    rows = []
     for way, value in median.items():
-        bare = f"{value / median[way.replace(OURS, BARE)]:.2f}" if way.startswith(OURS) else ""
-        print(f"| {way} | {value:.0f} | {value / median[LOOP]:.1f} | {bare} |")
-    print(
-        f"\n{len(os.sched_getaffinity(0))} cores of {platform.machine()}, torch "
-        f"{torch.__version__}, medians of {args.rounds}, load {os.getloadavg()[0]:.1f}"
-    )
+        bare = median[way.replace(OURS, BARE)]
+        note = f"{value / bare:.2f} of the bare engine" if way.startswith(OURS) else ""
+        rows.append(Row(what, way, value, "images/s", note))
+    return rows
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--network", default="efficientnet_b0")
+    parser.add_argument("--images", type=int, default=512)
+    parser.add_argument("--rounds", type=int, default=3)
+    given = parser.parse_args()
+    print(f"{table(measure(given.network, given.images, given.rounds))}\n\n{machine()}")
 
 
 if __name__ == "__main__":

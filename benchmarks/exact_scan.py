@@ -1,16 +1,12 @@
 """The exact scan against scikit-learn and faiss Flat: one query, 25 neighbours, one run.
 
-Prints one Markdown table: medians in milliseconds and ratios, the machine and the versions.
-Everything runs on all cores; the three are timed in turn, so that a slow moment hits all alike.
+Everything runs on all cores; the contenders are timed in turn, so that a slow moment hits all
+alike. The neighbours are held against float64 brute force.
 """
 
 from __future__ import annotations
 
-import importlib.metadata
-import os
-import platform
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -18,14 +14,15 @@ from pathlib import Path
 
 import faiss
 import numpy as np
+from rows import Row, machine, table
 from sklearn.neighbors import NearestNeighbors
 
+from skytwin.embeddings import vectors as stored
 from skytwin.embeddings.metric import scorer
 from skytwin.embeddings.names import METRICS, Metric
 from skytwin.embeddings.neighbours import nearest
 from skytwin.embeddings.ranker import Combined
 from skytwin.embeddings.sample import draw
-from skytwin.embeddings.vectors import Vectors, measure
 
 ROWS, DIM, K, ROUNDS = 100_000, 1280, 25, 15
 
@@ -39,7 +36,8 @@ def features(rows: int, dim: int, seed: int = 0) -> np.ndarray:
     return np.maximum(base @ mixing * scale * 0.1 + scale, 0)
 
 
-def main() -> int:
+def measure() -> list[Row]:
+    """Medians over the rounds."""
     x = features(ROWS, DIM)
     query = x[[4321]]
     with tempfile.TemporaryDirectory() as folder:
@@ -47,8 +45,8 @@ def main() -> int:
         for number, part in enumerate(np.array_split(x, 2)):
             names.append(f"{number}.npy")
             np.save(Path(folder) / names[-1], part)
-        vectors = Vectors.open(Path(folder), names)
-        stats = measure(vectors)
+        vectors = stored.Vectors.open(Path(folder), names)
+        stats = stored.measure(vectors)
         sample = draw(vectors, stats)
 
         def one(metric: Metric, references: np.ndarray) -> Combined:
@@ -83,17 +81,11 @@ def main() -> int:
         truth = ((x.astype(np.float64) - query.astype(np.float64)) ** 2).sum(1)
         order = np.lexsort((np.arange(ROWS), truth))[:K]
         same = (nearest(vectors, one("euclidean", query), K).rows == order).all()
-    medians = {name: statistics.median(values[1:]) for name, values in times.items()}
-    reference = medians["scikit-learn NearestNeighbors, euclidean"]
-    versions = {n: importlib.metadata.version(n) for n in ("numpy", "scikit-learn", "faiss-cpu")}
-    machine = f"{os.cpu_count()} cores, {platform.machine()}"
-    print(f"\n{ROWS} x {DIM} float32, k = {K}; {machine}; {versions}")
-    print(f"equal to float64 brute force: {'yes' if same else 'NO'}\n")
-    print("| scan | median, ms | scikit-learn / this |\n|---|---|---|")
-    for name, value in medians.items():
-        print(f"| {name} | {value:.1f} | {reference / value:.1f} |")
-    return 0 if same else 1
+    if not same:
+        raise SystemExit("the neighbours are not those of float64 brute force")
+    what = f"exact scan, {ROWS} x {DIM} float32, {K} nearest"
+    return [Row(what, name, statistics.median(values[1:]), "ms") for name, values in times.items()]
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    print(f"{table(measure())}\n\n{machine()}")

@@ -1,6 +1,6 @@
 """Log-likelihoods under the paper's flow: zuko as it is, and ours, in turns, in one run.
 
-    python benchmarks/flow_likelihood.py [--objects 2048] [--rounds 5]
+    python benchmarks/flow_likelihood.py [--objects 2048]
 
 48 blocks of 2 x 512 over 256 coordinates (Andrianomena & Tang 2023), float32, all processors that
 this process may use. Every round times both; the values are held against zuko's in float64.
@@ -9,11 +9,11 @@ this process may use. Every round times both; the values are held against zuko's
 from __future__ import annotations
 
 import argparse
-import os
 import time
 
 import numpy as np
 import torch
+from rows import Row, machine, table
 
 from skytwin.densities.flow import Flow, fit_coordinates, preset
 from skytwin.densities.flow_likelihood import Likelihood
@@ -22,17 +22,13 @@ from skytwin.densities.flow_train import make_maf, weights_of
 DIM = 256
 
 
-def main() -> None:
-    """Time and print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--objects", type=int, default=2048)
-    parser.add_argument("--rounds", type=int, default=5)
-    given = parser.parse_args()
+def measure(objects: int = 1024, rounds: int = 3) -> list[Row]:
+    """Medians over the rounds."""
     torch.manual_seed(0)
     settings = preset("paper")
     maf = make_maf(DIM, settings)
     rng = np.random.default_rng(0)
-    y = rng.standard_normal((given.objects, DIM)).astype(np.float32)
+    y = rng.standard_normal((objects, DIM)).astype(np.float32)
     flow = Flow(
         settings=settings, coordinates=fit_coordinates(rng.standard_normal((2600, DIM)), DIM),
         weights=weights_of(maf), curve=(), best=1, rows={}, held_out=np.empty(0),
@@ -47,22 +43,34 @@ def main() -> None:
             return torch.cat([maf().log_prob(part) for part in parts]).numpy()
 
     rates: dict[str, list[float]] = {"zuko as it is": [], "skytwin": []}
-    for _ in range(given.rounds):
+    for _ in range(rounds):
         for name, run in (("zuko as it is", plain), ("skytwin", lambda: ours.of_coordinates(y))):
             start = time.perf_counter()
             run()
-            rates[name].append(given.objects / (time.perf_counter() - start))
+            rates[name].append(objects / (time.perf_counter() - start))
     values = {"zuko as it is": plain(), "skytwin": ours.of_coordinates(y)}
     with torch.inference_mode():
         truth = maf.double()().log_prob(torch.from_numpy(y).double()).numpy()
-    cores, load = len(os.sched_getaffinity(0)), os.getloadavg()[0]
-    print(f"{cores} processors, load {load:.1f}; {given.objects} objects, {given.rounds} rounds\n")
-    print("| | objects per second: median (least to most) | largest difference from float64 |")
-    print("|---|---|---|")
-    for name, each in rates.items():
-        error = np.abs(values[name] - truth).max()
-        middle = np.median(each)
-        print(f"| {name} | {middle:.0f} ({min(each):.0f} to {max(each):.0f}) | {error:.1e} nats |")
+    what = f"log-likelihood under the paper's flow, {DIM} numbers"
+    return [
+        Row(
+            what,
+            name,
+            float(np.median(each)),
+            "objects/s",
+            f"{np.abs(values[name] - truth).max():.0e} nats from float64",
+        )
+        for name, each in rates.items()
+    ]
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--objects", type=int, default=2048)
+    parser.add_argument("--rounds", type=int, default=5)
+    given = parser.parse_args()
+    print(f"{table(measure(given.objects, given.rounds))}\n\n{machine()}")
 
 
 if __name__ == "__main__":

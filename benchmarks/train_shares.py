@@ -1,4 +1,4 @@
-"""Where the time of a training step goes: reading, views, network; as a Markdown table.
+"""Where the time of a training step goes: reading, views, network.
 
     python benchmarks/train_shares.py            # a minute or two
     python benchmarks/train_shares.py --images 20000 --steps 20
@@ -18,6 +18,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from rows import Row, machine, table
 
 from skytwin.encoders.methods import make_objective
 from skytwin.encoders.objective import Batch, TwoViews
@@ -45,8 +46,8 @@ def timed(call: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def row(method: str, changes: list[str], cutouts: Cutouts, folder: Path, steps: int) -> str:
-    """One line of the table."""
+def shares(method: str, changes: list[str], cutouts: Cutouts, folder: Path, steps: int) -> Row:
+    """Images per second of one method, and where the time goes."""
     recipe = read_recipe(None, method=method, changes=[*changes, "batch=256"])
     prepare = unnormalised(cutouts, crop=96, size=64, stretch="sigma:3")
     rows = choose_rows(cutouts, recipe.validation, seed=0)
@@ -78,27 +79,30 @@ def row(method: str, changes: list[str], cutouts: Cutouts, folder: Path, steps: 
     views = statistics.median(viewing) if viewing else 0.0
     network = whole - views
     total = read + whole
-    return (
-        f"| {method}, {changes[0].partition('=')[2]} | {1e3 * read:.0f} | {1e3 * views:.0f} | "
-        f"{1e3 * network:.0f} | {read / total:.1%} | {256 / total:.0f} |"
+    return Row(
+        f"training, {method}, {changes[0].partition('=')[2]}, batch 256, 64 px",
+        "skytwin train",
+        256 / total,
+        "images/s",
+        f"reading {1e3 * read:.0f} ms, views {1e3 * views:.0f}, network {1e3 * network:.0f}",
     )
+
+
+def measure(images: int = 4000, steps: int = 9) -> list[Row]:
+    """Medians over the steps."""
+    keep_memory()
+    with tempfile.TemporaryDirectory() as folder:
+        cutouts = simulate_survey("radio", images, Path(folder) / "sim", eight_bit=True, quiet=True)
+        return [shares(method, changes, cutouts, Path(folder), steps) for method, changes in RUNS]
 
 
 def main() -> None:
     """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--images", type=int, default=4000)
     parser.add_argument("--steps", type=int, default=9)
     given = parser.parse_args()
-    keep_memory()
-    print("| method, network | reading, ms | views, ms | network, ms | reading, share | images/s |")
-    print("|---|---|---|---|---|---|")
-    with tempfile.TemporaryDirectory() as folder:
-        cutouts = simulate_survey(
-            "radio", given.images, Path(folder) / "sim", eight_bit=True, quiet=True
-        )
-        for method, changes in RUNS:
-            print(row(method, changes, cutouts, Path(folder), given.steps), flush=True)
+    print(f"{table(measure(given.images, given.steps))}\n\n{machine()}")
 
 
 if __name__ == "__main__":

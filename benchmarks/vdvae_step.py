@@ -8,21 +8,19 @@ tells the two sources of speed apart.
 
     python benchmarks/vdvae_step.py [--shape tiny|paper] [--batch 16] [--rounds 9] [--threads 1]
 
-Prints one Markdown table: median seconds per step and ratios, the machine and the versions.
 """
 
 from __future__ import annotations
 
 import argparse
 import multiprocessing as mp
-import platform
 import statistics
-import sys
 import time
 from multiprocessing.connection import Connection
 from typing import Any
 
 import torch
+from rows import Row, machine, table
 from torch import nn
 
 from skytwin.encoders.runtime import keep_memory
@@ -232,29 +230,27 @@ def compare(shape: VdvaeShape, batch: int, rounds: int, threads: int) -> dict[st
     return times
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser()
+def measure(name: str = "tiny", batch: int = 16, rounds: int = 7, threads: int = 2) -> list[Row]:
+    """Medians over the rounds."""
+    shape = SHAPES[name]
+    times = compare(shape, batch, rounds, threads)
+    what = (
+        f"training step of a VDVAE, {shape.size} px, {len(shape.latents)} layers, "
+        f"{Vdvae(shape).parameter_count:,} parameters, batch {batch}, {threads} threads"
+    )
+    return [Row(what, name, statistics.median(times[name]), "s") for name in NAMES]
+
+
+def main() -> None:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--shape", choices=SHAPES, default="tiny")
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--threads", type=int, default=1)
     args = parser.parse_args()
-    shape = SHAPES[args.shape]
-    times = compare(shape, args.batch, args.rounds, args.threads)
-    medians = {name: statistics.median(values) for name, values in times.items()}
-    count = Vdvae(shape).parameter_count
-    print(
-        f"{args.shape}: {shape.size} px, {len(shape.latents)} layers, {count:,} parameters, "
-        f"batch {args.batch}, {args.threads} thread(s), {args.rounds} rounds; "
-        f"{platform.machine()}, Python {platform.python_version()}, torch {torch.__version__}\n"
-    )
-    print("| step | median s | of straightforward | of straightforward, keep_memory |")
-    print("|---|---|---|---|")
-    for name in NAMES:
-        ratios = [medians[name] / medians[other] for other in NAMES[:2]]
-        print(f"| {name} | {medians[name]:.3f} | {ratios[0]:.2f} | {ratios[1]:.2f} |")
-    return 0
+    print(f"{table(measure(args.shape, args.batch, args.rounds, args.threads))}\n\n{machine()}")
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

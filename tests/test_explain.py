@@ -371,7 +371,7 @@ def test_what_cannot_be_explained(
     with pytest.raises(Mismatch, match="does not give the vector that is stored"):
         explain(matches, 1, cutouts=other)
     arrays = labelled()
-    with pytest.raises(UsageError, match="vectors from arrays have no encoder"):
+    with pytest.raises(UsageError, match="no encoder"):
         explain(search(arrays, "s1", k=3), 1)
     assert explain(search(arrays, "s1", k=3), 1, pixels=False).rank == 1
 

@@ -19,7 +19,6 @@ from command import skytwin as skytwin_command
 from skytwin.answers.figures_outliers import neighbour_distances, score_histograms
 from skytwin.answers.outliers import outliers
 from skytwin.answers.outliers_check import check_scores
-from skytwin.answers.outliers_neighbours import nearest_many
 from skytwin.answers.outliers_scores import fit_forest, fit_mahalanobis, percentile
 from skytwin.answers.outliers_settings import OutlierSettings
 from skytwin.densities import flow as flows
@@ -27,6 +26,7 @@ from skytwin.densities.flow import FlowSettings
 from skytwin.densities.flow_store import save_flow
 from skytwin.embeddings.metric import scorer
 from skytwin.embeddings.neighbours import nearest
+from skytwin.embeddings.neighbours_many import nearest_many
 from skytwin.embeddings.ranker import Combined
 from skytwin.embeddings.table import Embeddings
 from skytwin.errors import DataError, Mismatch, UnknownName, UsageError

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from skytwin.answers.export import write_table
     from skytwin.answers.generate import Generated, generate
     from skytwin.answers.importance import Importance, importance
+    from skytwin.answers.indexing import build_index
     from skytwin.answers.leaks import Twins, find_twins
     from skytwin.answers.maps import Map, make_map
     from skytwin.answers.maps_place import open_map, place
@@ -31,12 +32,16 @@ if TYPE_CHECKING:
     from skytwin.answers.search import Matches, search
     from skytwin.answers.trust import Trust, trust
     from skytwin.densities.flow_store import open_flow
+    from skytwin.embeddings.adopt import adopt
+    from skytwin.embeddings.index import Index
+    from skytwin.embeddings.join import join
     from skytwin.embeddings.table import Embeddings
     from skytwin.encoders.encoder import Encoder
     from skytwin.encoders.recipe import Recipe
     from skytwin.errors import SkytwinError
     from skytwin.images.cutouts import Cutouts
     from skytwin.images.detect import DetectSettings
+    from skytwin.images.fetch import Fetched, fetch
     from skytwin.images.simulate import simulate_survey
     from skytwin.verbs import embed, ingest, open  # noqa: A004
     from skytwin.verbs_train import train
@@ -50,8 +55,10 @@ _HOME = {
     "Embeddings": "skytwin.embeddings.table",
     "Encoder": "skytwin.encoders.encoder",
     "Explanation": "skytwin.answers.explain",
+    "Fetched": "skytwin.images.fetch",
     "Generated": "skytwin.answers.generate",
     "Importance": "skytwin.answers.importance",
+    "Index": "skytwin.embeddings.index",
     "Map": "skytwin.answers.maps",
     "KeptProbe": "skytwin.answers.probe_kept",
     "Matches": "skytwin.answers.search",
@@ -65,16 +72,20 @@ _HOME = {
     "SkytwinError": "skytwin.errors",
     "Trust": "skytwin.answers.trust",
     "Twins": "skytwin.answers.leaks",
+    "adopt": "skytwin.embeddings.adopt",
     "audit": "skytwin.answers.audit",
+    "build_index": "skytwin.answers.indexing",
     "calibrate": "skytwin.answers.calibrate",
     "compare": "skytwin.answers.compare",
     "embed": "skytwin.verbs",
     "explain": "skytwin.answers.explain",
+    "fetch": "skytwin.images.fetch",
     "figures": "skytwin.answers.figures",
     "find_twins": "skytwin.answers.leaks",
     "generate": "skytwin.answers.generate",
     "importance": "skytwin.answers.importance",
     "ingest": "skytwin.verbs",
+    "join": "skytwin.embeddings.join",
     "make_map": "skytwin.answers.maps",
     "open": "skytwin.verbs",
     "open_flow": "skytwin.densities.flow_store",
@@ -101,8 +112,10 @@ __all__ = [
     "Embeddings",
     "Encoder",
     "Explanation",
+    "Fetched",
     "Generated",
     "Importance",
+    "Index",
     "KeptProbe",
     "Map",
     "Matches",
@@ -116,16 +129,20 @@ __all__ = [
     "SkytwinError",
     "Trust",
     "Twins",
+    "adopt",
     "audit",
+    "build_index",
     "calibrate",
     "compare",
     "embed",
     "explain",
+    "fetch",
     "figures",
     "find_twins",
     "generate",
     "importance",
     "ingest",
+    "join",
     "make_map",
     "open",
     "open_flow",

@@ -10,14 +10,15 @@ import contextlib
 import hashlib
 import importlib.metadata
 import json
-from collections.abc import Mapping
+import shutil
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
-from skytwin.errors import DamagedArtefact, DataError, UsageError
-from skytwin.files import hash_file, write_atomically
+from skytwin.errors import DamagedArtefact, DataError, SkytwinError, UsageError
+from skytwin.files import hash_file, sync, write_atomically
 from skytwin.threads import processor_count
 
 __all__ = ["Manifest", "Parent", "from_dict", "seal"]
@@ -28,6 +29,8 @@ SCHEMA = 1
 MANIFEST, RUN, JOURNAL = "manifest.json", "run.json", "journal.jsonl"
 LOCK, VERIFIED = ".lock", ".verified.json"
 PARTS = "parts"  # what a run keeps until it is finished
+LOG = "tensorboard"  # names the time and the process: no part of what was found
+PARTIAL = ".partial"  # in the name of what is still being written
 _BOOKKEEPING = {MANIFEST, RUN, JOURNAL, LOCK, VERIFIED}
 _LIBRARIES = (
     "numpy",
@@ -167,11 +170,51 @@ def _read_manifest(path: Path) -> Manifest:
             versions=data["versions"],
             fingerprint=data["fingerprint"],
         )
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
-        raise damaged(path, f"{MANIFEST} cannot be read ({error!r})") from None
-    if manifest.fingerprint != _fingerprint(manifest):
+        _check_types(path, manifest)
+        whole = manifest.fingerprint == _fingerprint(manifest)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise damaged(path, f"{MANIFEST} cannot be read ({shown(error)})") from None
+    if not whole:
         raise damaged(path, f"{MANIFEST} was edited (its fingerprint does not fit its content)")
     return manifest
+
+
+def _check_types(folder: Path, manifest: Manifest) -> None:
+    """Refuse what is not as `Manifest` says, and names of files that lie elsewhere."""
+    for name in ("recipe", "summary", "inputs", "parents", "files", "versions"):
+        if not isinstance(getattr(manifest, name), dict):
+            raise TypeError(f"{name} is no object")
+    for parent in manifest.parents.values():
+        if not all(isinstance(value, str) for value in vars(parent).values()):
+            raise TypeError("a parent is no text")
+    for name, entry in manifest.files.items():
+        if type(entry["bytes"]) is not int or not isinstance(entry["sha256"], str):
+            raise TypeError(f"the entry of {name}")
+        path = PurePosixPath(name)
+        place = folder / name
+        if path.is_absolute() or ".." in path.parts or (place.exists() and not place.is_file()):
+            raise ValueError(f"{name!r} is no file of this folder")
+
+
+@contextlib.contextmanager
+def reading(folder: Path, what: str) -> Iterator[None]:
+    """Any library's error over content that the hashes vouch for becomes a `DamagedArtefact`.
+
+    Who makes a folder makes its manifest too, so a fitting hash says nothing of the content.
+    """
+    try:
+        yield
+    except SkytwinError:
+        raise
+    except Exception as error:
+        raise DamagedArtefact(
+            f"{str(folder)!r}: {what} cannot be read ({shown(error)}); restore it or make it anew"
+        ) from None
+
+
+def shown(error: Exception) -> str:
+    """An error of a library in a few words."""
+    return (" ".join(str(error).split()) or type(error).__name__)[:120]
 
 
 def damaged(folder: Path, why: str) -> DamagedArtefact:
@@ -229,6 +272,23 @@ def _write_verified(folder: Path, files: Mapping[str, Mapping[str, Any]]) -> Non
         write_atomically(folder / VERIFIED, json.dumps(seen).encode())
 
 
+def _sweep(folder: Path) -> None:
+    """Remove what killed writers left behind."""
+    for path in sorted(folder.rglob(f"*{PARTIAL}*")):
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _content(folder: Path) -> Iterator[Path]:
+    """The files that make up a result, in order of name."""
+    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+        name = path.relative_to(folder).as_posix()
+        if name not in _BOOKKEEPING and not name.startswith((f"{PARTS}/", f"{LOG}/")):
+            yield path
+
+
 def seal(
     folder: Path,
     *,
@@ -239,20 +299,19 @@ def seal(
     parents: dict[str, Parent],
     hashes: Mapping[str, str] | None = None,
 ) -> Manifest:
-    """Hash every file of a folder and write the manifest that finishes it."""
+    """Hash every file of a folder, flush it to disk, and write the manifest that finishes it."""
     known = hashes or {}
+    _sweep(folder)
     files = {}
-    for path in sorted(p for p in folder.rglob("*") if p.is_file()):
+    for path in _content(folder):
         name = path.relative_to(folder).as_posix()
-        if name in _BOOKKEEPING or name.startswith(f"{PARTS}/"):
-            continue
-        if ".partial" in path.name:  # left behind by a killed writer
-            path.unlink()
-            continue
+        sync(path)
         files[name] = {
             "bytes": path.stat().st_size,
             "sha256": known.get(name) or hash_file(path),
         }
+    for path in {(folder / name).parent for name in files}:
+        sync(path)
     draft = Manifest(
         kind=kind,
         recipe=json.loads(canonical(recipe)),

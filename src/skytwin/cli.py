@@ -8,22 +8,27 @@ from typing import Annotated
 
 import typer
 
+from skytwin.cli_adopt import adopt
 from skytwin.cli_audit import audit
 from skytwin.cli_certify import app as certify_app
 from skytwin.cli_compare import compare
 from skytwin.cli_explain import explain
+from skytwin.cli_fetch import fetch
 from skytwin.cli_generate import generate
 from skytwin.cli_images import embed, ingest
 from skytwin.cli_importance import importance
+from skytwin.cli_index import index, join
 from skytwin.cli_map import map_
 from skytwin.cli_options import DisplayText
 from skytwin.cli_outliers import outliers
 from skytwin.cli_probe import predict, probe
 from skytwin.cli_reproduce import app as reproduce_app
 from skytwin.cli_search import purity, search
+from skytwin.cli_serve import serve
 from skytwin.cli_simulate import simulate
 from skytwin.cli_train import train
 from skytwin.cli_twins import twins
+from skytwin.cli_vo import footprint, samp
 from skytwin.errors import SkytwinError
 
 __all__ = ["app", "main"]
@@ -38,11 +43,15 @@ app = typer.Typer(
 )
 
 for verb in (
+    fetch,
     ingest,
     simulate,
     train,
     generate,
     embed,
+    adopt,
+    join,
+    index,
     search,
     purity,
     compare,
@@ -53,6 +62,9 @@ for verb in (
     importance,
     probe,
     predict,
+    serve,
+    samp,
+    footprint,
 ):
     app.command()(verb)
 app.command("map")(map_)

@@ -8,9 +8,11 @@ from typing import Annotated
 import typer
 
 from skytwin.cli_options import (
+    Dask,
     Out,
     Quiet,
     Weights,
+    Workers,
     listed,
 )
 from skytwin.errors import UsageError
@@ -183,6 +185,11 @@ def embed(
     runtime: Annotated[
         str, typer.Option("--runtime", help="auto, torch or openvino (CPU only, faster).")
     ] = "auto",
+    store: Annotated[
+        str, typer.Option("--store", help="Numbers as float32, or float16: half the size.")
+    ] = "float32",
+    workers: Workers = None,
+    dask: Dask = None,
     quiet: Quiet = False,
 ) -> None:
     """Turn cutouts into vectors."""
@@ -206,6 +213,9 @@ def embed(
         device=device,
         runtime=runtime,
         precision=precision,
+        store=store,
+        workers=workers,
+        dask=dask,
         quiet=quiet,
     )
     from skytwin.report import describe_embeddings

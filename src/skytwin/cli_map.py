@@ -39,6 +39,9 @@ def map_(
     neighbours: Annotated[int, typer.Option("--neighbours", help="UMAP: the same.")] = 15,
     pca: Annotated[int, typer.Option("--pca", help="Principal components kept first.")] = 50,
     where: Where = None,
+    sample: Annotated[
+        int, typer.Option("--sample", help="Of more objects, so many drawn at random.")
+    ] = 200_000,
     seed: Annotated[int, typer.Option("--seed", help="The same seed gives the same map.")] = 0,
     threads: Annotated[int, typer.Option("--threads", help="Processor threads for t-SNE.")] = 1,
     out: Result = None,
@@ -73,6 +76,7 @@ def map_(
         neighbours=neighbours,
         pca=pca,
         where=where,
+        sample=sample,
         seed=seed,
         threads=threads,
         quiet=quiet,

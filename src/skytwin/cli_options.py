@@ -13,6 +13,7 @@ __all__ = [
     "BackgroundSeed",
     "CombineName",
     "CutoutsAt",
+    "Dask",
     "DisplayText",
     "Emb",
     "Emphasis",
@@ -29,6 +30,7 @@ __all__ = [
     "Unlike",
     "Weights",
     "Where",
+    "Workers",
     "listed",
     "numbers",
     "tell",
@@ -93,6 +95,12 @@ CutoutsAt = Annotated[
 DisplayText = Annotated[
     str | None,
     typer.Option("--display", help="Stretch of the pictures: asinh, log, linear, clip:1,99."),
+]
+Workers = Annotated[
+    int | None, typer.Option("--workers", help="So many processes of this machine (Dask).")
+]
+Dask = Annotated[
+    str | None, typer.Option("--dask", help="Workers of this Dask scheduler: tcp://host:8786.")
 ]
 Quiet = Annotated[bool, typer.Option("--quiet", help="No progress.")]
 

@@ -51,6 +51,10 @@ def outliers(
     folds: Annotated[
         int, typer.Option("--folds", help="Parts of the reference, each scored by the rest.")
     ] = 5,
+    reference_rows: Annotated[
+        int,
+        typer.Option("--reference-rows", help="Of a larger set, so many at random are ordinary."),
+    ] = 100_000,
     where: Where = None,
     group_arcsec: GroupArcsec = 2.0,
     seed: Annotated[int, typer.Option("--seed", help="Of all random choices.")] = 0,
@@ -83,6 +87,7 @@ def outliers(
         folds=folds,
         positive=tuple(positive or ()),
         where=where,
+        reference_rows=reference_rows,
         group_arcsec=group_arcsec,
         seed=seed,
     )

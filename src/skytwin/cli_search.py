@@ -47,6 +47,9 @@ def search(
     combine: CombineName = DEFAULT_COMBINE,
     seed: BackgroundSeed = 0,
     where: Where = None,
+    inside: Annotated[
+        Path | None, typer.Option("--inside", help="Only what lies inside this MOC (.fits, .json).")
+    ] = None,
     include_self: Annotated[
         bool, typer.Option("--include-self", help="Keep the references in the list.")
     ] = False,
@@ -67,6 +70,16 @@ def search(
     same_arcsec: SameArcsec = 2.0,
     match_arcsec: MatchArcsec = 3.0,
     weights: Weights = None,
+    exact: Annotated[
+        bool, typer.Option("--exact", help="Use no index: nothing is missing.")
+    ] = False,
+    index: Annotated[
+        Path | None,
+        typer.Option("--index", help="Index to use [EMBEDDING.index, where the set is large]."),
+    ] = None,
+    samp: Annotated[
+        str | None, typer.Option("--samp", help="Send the matches to topcat, aladin or all.")
+    ] = None,
     out: Result = None,
     save: Save = None,
     label: Annotated[
@@ -84,6 +97,10 @@ def search(
     from skytwin.report_files import check_targets
 
     check_targets(out, save or [])
+    if samp is not None:
+        from skytwin.vo import require_extra
+
+        require_extra("SAMP", "pyvo")
     found = run(
         Embeddings.open(embedding),
         like,
@@ -95,10 +112,13 @@ def search(
         combine=combine,
         seed=seed,
         where=where,
+        inside=inside,
         include_self=include_self,
         same_arcsec=same_arcsec,
         match_arcsec=match_arcsec,
         weights=weights,
+        exact=exact,
+        index=index,
     )
     look = report.Look(label=label, side=side, display=display, cutouts=cutouts)
     trusted = trust(
@@ -111,6 +131,10 @@ def search(
     )
     typer.echo(report.describe_matches(trusted))
     tell(report.save_matches(trusted, out, save or [], look))
+    if samp is not None:
+        from skytwin.vo.samp import send_matches
+
+        typer.echo(f"sent to {', '.join(send_matches(found, samp, trusted.table))}")
 
 
 def purity(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import sys
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -83,6 +84,7 @@ def describe_cutouts(cutouts: Cutouts) -> str:
 
 
 def _reasons(path: Path) -> Counter[str]:
+    csv.field_size_limit(sys.maxsize)  # a reason may quote what was found
     with path.open(encoding="utf-8", newline="") as stream:
         return Counter(row["reason"] for row in csv.DictReader(stream))
 
@@ -141,6 +143,7 @@ def describe_matches(trusted: Trust) -> str:
         lines.append(
             f"  {matches.excluded} object(s) left out: a reference, or at its place on the sky"
         )
+    lines.append(f"  {matches.scanned}")
     if not len(matches):
         lines.append("  nothing lies within this distance; leave --radius out to see the nearest")
         return "\n".join(lines)

@@ -20,6 +20,7 @@ from skytwin.artefact import (
     JOURNAL,
     LOCK,
     MANIFEST,
+    PARTIAL,
     PARTS,
     RUN,
     Manifest,
@@ -30,7 +31,7 @@ from skytwin.artefact import (
     seal,
 )
 from skytwin.errors import OutputExists
-from skytwin.files import disk_errors, write_atomically
+from skytwin.files import disk_errors, sync, write_atomically
 
 __all__ = ["Run", "require_free", "result_folder"]
 
@@ -83,15 +84,7 @@ class Run:
             self.folder.mkdir(parents=True, exist_ok=True)
             self._created = bool(missing)
             fresh_lock = not (self.folder / LOCK).exists()
-            self._lock = os.open(self.folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
-            try:
-                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError:
-                self._release()
-                raise OutputExists(
-                    f"another skytwin process is writing {str(self.folder)!r}; "
-                    "wait for it or choose another --out"
-                ) from None
+            self._lock = _take_lock(self.folder, self.folder)
             try:
                 self._claim()
             except BaseException:
@@ -105,11 +98,12 @@ class Run:
         held = {p.name for p in self.folder.iterdir()} - {LOCK}
         where = repr(str(self.folder))
         if MANIFEST in held:
+            self._clear()  # what a run leaves that was killed when it had just been finished
             raise OutputExists(
                 f"{where} already holds a finished result; choose another --out or remove it"
             )
         if RUN not in held:
-            if any(not name.startswith(".partial-") for name in held):
+            if any(not name.startswith(PARTIAL) for name in held):
                 raise OutputExists(
                     f"{where} holds {len(held)} file(s) that are no unfinished skytwin run; "
                     "choose an empty or new folder"
@@ -139,16 +133,22 @@ class Run:
     def record(self, entry: Mapping[str, Any]) -> None:
         """Add a line to the journal: what it names is on disk for good."""
         line = json.dumps(dict(entry), allow_nan=False) + "\n"
-        with (self.folder / JOURNAL).open("a", encoding="utf-8") as stream:
+        path = self.folder / JOURNAL
+        first = not path.exists()
+        with path.open("a", encoding="utf-8") as stream:
             stream.write(line)
             stream.flush()
             os.fsync(stream.fileno())
+        if first:
+            sync(self.folder)
         self.journal.append(json.loads(line))
 
     def write(self, name: str, write: bytes | Callable[[Path], object]) -> Path:
         """Write one file of the folder atomically (see `write_atomically`)."""
         path = self.folder / name
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if not path.parent.is_dir():
+            path.parent.mkdir(parents=True)
+            sync(self.folder)
         write_atomically(path, write)
         return path
 
@@ -166,10 +166,13 @@ class Run:
             hashes=hashes,
         )
         # The manifest stands: a kill from here on leaves a finished folder with litter.
+        self._clear()
+        return self.finished
+
+    def _clear(self) -> None:
         for name in (JOURNAL, RUN):
             (self.folder / name).unlink(missing_ok=True)
         shutil.rmtree(self.folder / PARTS, ignore_errors=True)
-        return self.finished
 
     def __exit__(
         self,
@@ -182,11 +185,7 @@ class Run:
             if self._created:
                 shutil.rmtree(self.folder, ignore_errors=True)
             else:
-                for path in self.folder.iterdir():
-                    if path.is_dir():
-                        shutil.rmtree(path, ignore_errors=True)
-                    else:
-                        path.unlink(missing_ok=True)
+                _empty(self.folder)
         if self.finished is not None:
             # Only now: a lock that vanishes under a waiting writer would let in two.
             (self.folder / LOCK).unlink(missing_ok=True)
@@ -199,6 +198,28 @@ class Run:
         if self._lock is not None:
             os.close(self._lock)
             self._lock = None
+
+
+def _take_lock(folder: Path, target: Path) -> int:
+    """Lock a folder, or raise `OutputExists`; closing the handle lets go of it."""
+    while True:
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            handle = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o644)
+        except FileNotFoundError:  # its last holder has just removed or renamed the folder
+            continue
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(handle)
+            raise OutputExists(
+                f"another skytwin process is writing {str(target)!r}; "
+                "wait for it or choose another --out"
+            ) from None
+        with contextlib.suppress(FileNotFoundError):
+            if os.fstat(handle).st_ino == (folder / LOCK).stat().st_ino:
+                return handle
+        os.close(handle)
 
 
 def _differences(before: Any, now: Any, name: str = "") -> Iterator[str]:
@@ -254,18 +275,21 @@ def result_folder(
 ) -> Iterator[Path]:
     """A small result's folder: filled under a temporary name, sealed, then moved into place.
 
+    What a killed run left under the temporary name is removed by the next one.
+
     Raises
     ------
     OutputExists
-        The folder exists and is not empty.
+        The folder exists and is not empty, or another process is writing it.
     """
     target = Path(folder)
     require_free(target)
-    temporary = target.with_name(f".partial-{os.getpid()}-{target.name}")
+    temporary = target.with_name(f"{PARTIAL}-{target.name}")
     with disk_errors(target):
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
+        lock = _take_lock(temporary, target)
         try:
+            require_free(target)
+            _empty(temporary)
             yield temporary
             seal(
                 temporary,
@@ -279,3 +303,17 @@ def result_folder(
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
+        else:
+            sync(target.parent)
+            (target / LOCK).unlink(missing_ok=True)
+        finally:
+            os.close(lock)
+
+
+def _empty(folder: Path) -> None:
+    """Remove all but the lock."""
+    for path in folder.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        elif path.name != LOCK:
+            path.unlink(missing_ok=True)

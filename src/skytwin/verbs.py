@@ -11,11 +11,14 @@ import numpy as np
 
 from skytwin.artefact import MANIFEST, Manifest
 from skytwin.embeddings.embed import embed_cutouts, require_fits
+from skytwin.embeddings.engine import open_engine
+from skytwin.embeddings.parts import Elsewhere
 from skytwin.embeddings.table import ENCODER, Embeddings
+from skytwin.embeddings.vectors import STORES
 from skytwin.encoders.bundled import PREFIX, bundled_folder
 from skytwin.encoders.encoder import Encoder
 from skytwin.encoders.load import PRESETS, adapted, load_saved, open_encoder
-from skytwin.errors import Mismatch, UsageError, unknown
+from skytwin.errors import Mismatch, UsageError, one_of, unknown
 from skytwin.images.compare import require_same_flux
 from skytwin.images.cutouts import Cutouts
 from skytwin.images.detect import DetectSettings
@@ -230,6 +233,9 @@ def embed(
     device: str = "auto",
     runtime: str = "auto",
     precision: str | None = None,
+    store: str = "float32",
+    workers: int | None = None,
+    dask: str | None = None,
     quiet: bool = False,
 ) -> Embeddings:
     """Turn cutouts into vectors.
@@ -277,6 +283,12 @@ def embed(
         What a network computes in: bf16 is faster on processors with units for it; its vectors
         differ by about 7 %, and a sixth of the nearest 25 (docs/performance.md). By default f32,
         or that of the finished encoder.
+    store : {"float32", "float16"}
+        What a number is kept in: float16 halves the files, and keeps 11 bits of each number.
+    workers : int, optional
+        Encode in so many processes of this machine, of one thread each.
+    dask : str, optional
+        Encode on the workers of this Dask scheduler, which must see the same folders.
     quiet : bool
         Show no progress.
 
@@ -328,7 +340,15 @@ def embed(
             precision=precision or "f32",
             **_with_preset(encoder, preset, given),
         )
-    return embed_cutouts(taken, opened, out, batch=batch, quiet=quiet)
+    kept = one_of("store", store, STORES)
+    found = None if weights is None else str(Path(weights).resolve())
+    with open_engine(dask=dask, workers=workers) as engine:
+        elsewhere = None
+        if engine is not None:
+            elsewhere = Elsewhere(engine=engine, weights=found, device=device, runtime=runtime)
+        return embed_cutouts(
+            taken, opened, out, batch=batch, store=kept, elsewhere=elsewhere, quiet=quiet
+        )
 
 
 def _finished(

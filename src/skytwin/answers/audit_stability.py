@@ -25,9 +25,8 @@ from skytwin.answers.ranking import How, eligible, make_ranker
 from skytwin.answers.search import Matches
 from skytwin.embeddings.neighbours import nearest
 from skytwin.embeddings.ranker import Ranker
-from skytwin.embeddings.table import ENCODER
 from skytwin.encoders.load import load_saved
-from skytwin.errors import Mismatch, UsageError
+from skytwin.errors import Mismatch
 from skytwin.images.cutouts import Cutouts
 from skytwin.images.stretch import Stretch
 from skytwin.progress import Progress
@@ -110,15 +109,13 @@ def measure_stability(
     Raises
     ------
     UsageError
-        The weights are gone; vectors from arrays have no encoder.
+        The weights are gone; vectors made elsewhere have no encoder.
     Mismatch
         The cutouts do not give the vectors that are stored.
     """
     embeddings = matches.embeddings
-    if embeddings.folder is None or embeddings.manifest is None:
-        raise UsageError("vectors from arrays have no encoder")
-    encoder = load_saved(embeddings.folder / ENCODER, weights=weights)
-    if encoder.fingerprint != embeddings.manifest.summary["encoder_fingerprint"]:
+    encoder = load_saved(embeddings.encoder_folder(), weights=weights)
+    if encoder.fingerprint != embeddings.encoder_fingerprint:
         raise Mismatch("the saved encoder is not the one that made this embedding")
     count = min(top, len(matches))
     first = np.asarray(matches.rows[:count])

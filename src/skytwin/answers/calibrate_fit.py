@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
+from scipy.optimize import isotonic_regression
 from scipy.special import expit
-from sklearn.isotonic import isotonic_regression
 
 from skytwin.answers.intervals import jeffreys
 
@@ -63,14 +63,12 @@ def fit_isotonic(
     hits = np.bincount(place, weight * positive)
     kept = total > 0
     x, total, hits = x[kept], total[kept], hits[kept]
-    step = isotonic_regression(hits / total, sample_weight=total, increasing=False)
+    step = isotonic_regression(hits / total, weights=total, increasing=False).x
     start = np.concatenate([[True], np.diff(step) < 0])
     block = np.cumsum(start) - 1
     size, inside = np.bincount(block, total), np.bincount(block, hits)
     # Small steps are moved more than large ones, which may put them out of order: once more.
-    moved = isotonic_regression(
-        (inside + base) / (size + 1), sample_weight=size + 1, increasing=False
-    )
+    moved = isotonic_regression((inside + base) / (size + 1), weights=size + 1, increasing=False).x
     return lambda d: np.interp(d, x, moved[block])
 
 

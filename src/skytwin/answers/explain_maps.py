@@ -10,7 +10,7 @@ import numpy as np
 
 from skytwin.answers.query import Reference
 from skytwin.answers.search import Matches
-from skytwin.embeddings.table import ENCODER, Embeddings
+from skytwin.embeddings.table import Embeddings
 from skytwin.encoders.encoder import orbit_views
 from skytwin.encoders.feature_maps import FeatureMaps, open_maps, spread
 from skytwin.errors import Mismatch, SkytwinError, UsageError
@@ -143,14 +143,10 @@ class Maps:
         embeddings = matches.embeddings
         if average < 0:
             raise UsageError(f"average of {average} objects; expected 0 or more")
-        if embeddings.folder is None or embeddings.manifest is None:
-            raise UsageError(
-                "vectors from arrays have no encoder and no images to split a similarity over; "
-                "ask for the features alone (pixels=False)"
-            )
+        folder = embeddings.encoder_folder()
         source = cutouts if cutouts is not None else embeddings.cutouts()
-        opened = network or open_maps(embeddings.folder / ENCODER, weights=weights)
-        if opened.encoder.fingerprint != embeddings.manifest.summary["encoder_fingerprint"]:
+        opened = network or open_maps(folder, weights=weights)
+        if opened.encoder.fingerprint != embeddings.encoder_fingerprint:
             raise Mismatch("this encoder is not the one that made the embedding; open that one")
         rows = np.random.default_rng(seed).permutation(len(embeddings))[:average]
         total: np.ndarray = np.zeros(())

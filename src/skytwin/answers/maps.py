@@ -23,12 +23,14 @@ from skytwin.errors import DataError, UsageError, unknown
 from skytwin.images import arrow
 from skytwin.images.where import matching_rows
 
-__all__ = ["METHODS", "Map", "MapSettings", "Method", "Origin", "make_map", "scores_of"]
+__all__ = ["METHODS", "SAMPLE", "Map", "MapSettings", "Method", "Origin", "make_map", "scores_of"]
 
 Method = Literal["tsne", "umap", "pca"]
 METHODS: tuple[Method, ...] = get_args(Method)
 TITLES: dict[str, str] = {"tsne": "t-SNE", "umap": "UMAP", "pca": "PCA"}
 _FEWEST = 4
+#: A t-SNE of 200 000 takes about a gigabyte and half an hour; a picture shows no more anyway.
+SAMPLE = 200_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,6 +51,8 @@ class MapSettings:
     seed : int
     where : str or None
         Only objects that fulfil this.
+    sample : int
+        Of more objects than this, so many drawn at random are laid out.
     """
 
     method: Method = "tsne"
@@ -58,6 +62,7 @@ class MapSettings:
     pca: int = 50
     seed: int = 0
     where: str | None = None
+    sample: int = SAMPLE
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,6 +121,8 @@ class Map:
     scores : ndarray, shape (N, P), float32
         Principal components the map was made of.
     origin : Origin
+    among : int
+        Objects that those of the map were drawn from; as many where all are on it.
     """
 
     ids: np.ndarray
@@ -127,6 +134,7 @@ class Map:
     space: Space
     scores: np.ndarray
     origin: Origin
+    among: int
 
     @property
     def method(self) -> Method:
@@ -194,6 +202,7 @@ class Map:
             }.get(used.method, ""),
             f"seed {used.seed}" if used.method != "pca" else "",
             f"where {used.where}" if used.where else "",
+            f"a random {len(self)} of {self.among} objects" if len(self) < self.among else "",
         ]
         return ", ".join(filter(None, parts))
 
@@ -229,6 +238,7 @@ def make_map(
     neighbours: int = 15,
     pca: int = 50,
     where: str | None = None,
+    sample: int = SAMPLE,
     seed: int = 0,
     threads: int = 1,
     quiet: bool = True,
@@ -250,6 +260,9 @@ def make_map(
         Principal components kept first, at most.
     where : str, optional
         SQL condition on the catalogue.
+    sample : int
+        Of more objects than this, so many drawn at random are laid out; `place` puts others on
+        the map.
     seed : int
         The same seed gives the same map on the same machine.
     threads : int
@@ -273,6 +286,7 @@ def make_map(
         pca=pca,
         seed=seed,
         where=where,
+        sample=sample,
     )
     if threads < 1 or pca < 2:
         raise UsageError(f"threads {threads}, pca {pca}; expected at least 1 and 2")
@@ -281,6 +295,12 @@ def make_map(
     rows = np.arange(len(embeddings))
     if where is not None:
         rows = np.flatnonzero(matching_rows(embeddings.catalog, where))
+    among = len(rows)
+    if sample < _FEWEST:
+        raise UsageError(f"sample {sample}; expected at least {_FEWEST} objects")
+    if among > sample:
+        rng = np.random.default_rng([seed, 4])
+        rows = np.sort(rng.choice(rows, sample, replace=False))
     _require_enough(len(rows), settings)
     space, variance = fit_space(embeddings, rows, check_metric(metric), pca, seed=seed, quiet=quiet)
     scores = scores_of(space, embeddings, rows)
@@ -300,16 +320,20 @@ def make_map(
         seed=seed,
         quiet=quiet,
     )
+    catalog = embeddings.catalog
+    if len(rows) < len(embeddings):
+        catalog = catalog.take(pa.array(rows))
     return Map(
-        ids=embeddings.ids[rows],
+        ids=np.asarray(catalog["id"].to_numpy(zero_copy_only=False)),
         xy=np.ascontiguousarray(xy, dtype=np.float32),
-        catalog=embeddings.catalog if where is None else embeddings.catalog.take(rows),
+        catalog=catalog,
         settings=settings,
         quality=quality,
         variance=variance,
         space=space,
         scores=scores,
         origin=Origin.of(embeddings),
+        among=among,
     )
 
 

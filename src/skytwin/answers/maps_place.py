@@ -28,6 +28,7 @@ __all__ = ["MAP", "Placement", "open_map", "place", "stored", "write_model"]
 MAP = "map.parquet"
 _MODEL = "model"
 _ROWS = 1000
+_AT_ONCE = 100_000  # objects placed, each by itself
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -108,24 +109,33 @@ def place(onto: Map | str | Path, embeddings: Embeddings, *, quiet: bool = True)
     """
     found = onto if isinstance(onto, Map) else open_map(onto)
     _require_same(found.origin, embeddings)
-    new = scores_of(found.space, embeddings, np.arange(len(embeddings)))
-    used = found.settings
-    if used.method == "tsne":
-        xy = place_tsne(found.scores, found.xy, new, seed=used.seed, threads=1, quiet=quiet)
-    elif used.method == "umap":
-        xy = place_umap(found.scores, found.xy, new, neighbours=used.neighbours, seed=used.seed)
-    else:
-        xy = new[:, :2]
-    near, apart = nearest_scores(found.scores, 1, new)
+    xy = np.empty((len(embeddings), 2), dtype=np.float32)
+    near, apart = np.empty(len(embeddings), dtype=np.int64), np.empty(len(embeddings))
+    for start in range(0, len(embeddings), _AT_ONCE):
+        rows = np.arange(start, min(start + _AT_ONCE, len(embeddings)))
+        new = scores_of(found.space, embeddings, rows)
+        xy[rows] = _placed(found, new, quiet)
+        nearest, distance = nearest_scores(found.scores, 1, new)
+        near[rows], apart[rows] = nearest[:, 0], distance[:, 0]
     return Placement(
         ids=embeddings.ids,
-        xy=np.ascontiguousarray(xy, dtype=np.float32),
-        nearest=found.ids[near[:, 0]],
-        distance=apart[:, 0],
-        farther_than=_rank(found, apart[:, 0]),
+        xy=xy,
+        nearest=found.ids[near],
+        distance=apart,
+        farther_than=_rank(found, apart),
         map=found,
         embeddings=embeddings,
     )
+
+
+def _placed(found: Map, new: np.ndarray, quiet: bool) -> np.ndarray:
+    """Places of objects with these scores, shape (m, 2)."""
+    used = found.settings
+    if used.method == "tsne":
+        return place_tsne(found.scores, found.xy, new, seed=used.seed, threads=1, quiet=quiet)
+    if used.method == "umap":
+        return place_umap(found.scores, found.xy, new, neighbours=used.neighbours, seed=used.seed)
+    return new[:, :2]
 
 
 def _rank(found: Map, distance: np.ndarray) -> np.ndarray:
@@ -163,6 +173,7 @@ def stored(found: Map) -> tuple[dict[str, Any], dict[str, Any]]:
     origin = found.origin
     summary = {
         "objects": len(found),
+        "among": found.among,
         "quality": asdict(found.quality),
         "variance_rows": found.variance.rows,
         "encoder": origin.encoder_name,
@@ -223,6 +234,7 @@ def open_map(folder: str | Path) -> Map:
         ),
         space=Space(metric=check_metric(settings.metric), **{name: array[name] for name in parts}),
         scores=array["scores"],
+        among=summary.get("among", len(table)),
         origin=Origin(
             parent=manifest.parents["embeddings"],
             encoder_name=summary["encoder"],

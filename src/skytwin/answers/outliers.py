@@ -8,7 +8,7 @@ need not be where the density is low at all. No object is scored by a model that
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from skytwin.answers.outliers_fit import (
     Part,
     Scored,
     encoder_of,
+    joined,
     part_of,
     score_sets,
 )
@@ -31,7 +32,7 @@ from skytwin.densities.flow import PRESETS, Flow, preset
 from skytwin.densities.flow_store import open_flow, require_same_encoder
 from skytwin.embeddings.table import Embeddings, require_comparable
 from skytwin.errors import DataError, UsageError
-from skytwin.images.groups import shared_places
+from skytwin.images.groups import grouped_split, shared_places
 from skytwin.images.where import matching_rows, positive_rows
 
 __all__ = ["Outliers", "outliers"]
@@ -213,6 +214,14 @@ def outliers(
         kept = _apart(reference, own, used.group_arcsec, "reference", notes)
         base = part_of(_name(reference, "reference"), reference, kept, used.group_arcsec)
         others[""] = own
+    elif len(rows) > used.reference_rows:
+        inside = grouped_split(own.groups, used.reference_rows / len(rows), used.seed)
+        base = replace(own.some(inside), name=f"{int(inside.sum())} of {own.name}")
+        others[""] = own.some(~inside)
+        notes.append(
+            f"the reference is {int(inside.sum())} of the {len(rows)} objects, drawn at random; "
+            "they were scored crosswise, the rest by all"
+        )
     for name, other in (against or {}).items():
         require_comparable(embeddings, other)
         if name in (own.name, base.name):
@@ -230,6 +239,8 @@ def outliers(
         group_arcsec=used.group_arcsec, seed=used.seed, keep=keep, quiet=quiet,
     )  # fmt: skip
     scored = found.pop("", standard)
+    if reference is None and scored is not standard:
+        scored = joined(own, standard, scored)
     seen = int(np.isnan(scored.scores.get("flow", np.zeros(1))).sum())
     if seen:
         notes.append(f"{seen} objects without a flow score: the flow has seen them")
@@ -241,7 +252,9 @@ def outliers(
         against=found,
         flows=tuple(flows),
         flow=known_flow if "flow" in used.methods else None,
-        checks=_checks(scored, standard, found, truth, used),
+        checks=_checks(
+            scored, standard, found if reference is None else {"": scored, **found}, truth, used
+        ),
         notes=tuple(notes),
         settings=used,
         label=label,
@@ -315,7 +328,7 @@ def _checks(
     scored: Scored, standard: Scored, against: dict[str, Scored],
     truth: tuple[np.ndarray, np.ndarray] | None, used: OutlierSettings,
 ) -> tuple[Checked, ...]:  # fmt: skip
-    """Known odd objects of the set, and every other set among the reference."""
+    """Known odd objects of the set, and every set of other objects among the reference."""
     found: list[Checked] = []
     if truth is not None:
         positive, known = (each[scored.part.rows] for each in truth)
@@ -327,8 +340,7 @@ def _checks(
             level=used.level,
             seed=used.seed,
         )
-    foreign: Sequence[Scored] = [one for one in (scored, *against.values()) if one is not standard]
-    for one in foreign:
+    for one in against.values():
         first = int(standard.part.groups.max()) + 1
         found += check_scores(
             f"{one.part.name} among {standard.part.name}",

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from skytwin.answers.outliers_neighbours import NearestMany, nearest_many
 from skytwin.answers.outliers_scores import (
     METHODS,
     Method,
@@ -21,19 +21,32 @@ from skytwin.answers.outliers_scores import (
 from skytwin.densities.flow import Flow, FlowSettings
 from skytwin.densities.flow_fit import fit_flow, require_enough
 from skytwin.densities.flow_likelihood import Likelihood
+from skytwin.embeddings.neighbours_many import NearestMany, nearest_many
 from skytwin.embeddings.table import Embeddings
 from skytwin.embeddings.vectors import Vectors, measure
 from skytwin.errors import DataError
 from skytwin.images.groups import grouped_folds, shared_places, sky_groups
 from skytwin.progress import Progress
 
-__all__ = ["ENSEMBLE", "NEAR", "Keep", "Part", "Scored", "encoder_of", "part_of", "score_sets"]
+__all__ = [
+    "ENSEMBLE",
+    "NEAR",
+    "Keep",
+    "Part",
+    "Scored",
+    "encoder_of",
+    "joined",
+    "part_of",
+    "score_sets",
+]
 
 NEAR = 25
 _MEAN_OF = 10  # nearest, whose mean distance is the score
 ENSEMBLE = "ensemble"
 #: Where a training may keep what it takes to go on, by a name.
 Keep = Callable[[str], Path]
+Asked = Callable[["Part", np.ndarray], np.ndarray]
+_AT_ONCE = 65_536
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -70,6 +83,10 @@ class Part:
                 f"{self.embeddings.ids[self.rows[bad[0]]]}; leave those objects out with --where"
             )
         return x
+
+    def some(self, which: slice | np.ndarray) -> Part:
+        """The part at some of its places."""
+        return replace(self, rows=self.rows[which], groups=self.groups[which])
 
     def places(self) -> np.ndarray | None:
         """RA and Dec in degrees, shape (n, 2)."""
@@ -108,6 +125,37 @@ class Scored:
     percentiles: dict[str, np.ndarray]
     near: NearestMany
     near_percentile: np.ndarray
+
+
+def joined(whole: Part, one: Scored, other: Scored) -> Scored:
+    """Scores of a part from those of two halves of it."""
+    halves = [(np.searchsorted(whole.rows, half.part.rows), half) for half in (one, other)]
+
+    def put(of: Callable[[Scored], np.ndarray]) -> np.ndarray:
+        first = of(one)
+        both = np.empty((len(whole.rows), *first.shape[1:]), dtype=first.dtype)
+        for places, half in halves:
+            both[places] = of(half)
+        return both
+
+    names = list(one.scores)
+    return Scored(
+        part=whole,
+        scores={name: put(partial(_score_of, name)) for name in names},
+        percentiles={name: put(partial(_percentile_of, name)) for name in names},
+        near=NearestMany(
+            rows=put(lambda half: half.near.rows), distance=put(lambda half: half.near.distance)
+        ),
+        near_percentile=put(lambda half: half.near_percentile),
+    )
+
+
+def _score_of(name: str, one: Scored) -> np.ndarray:
+    return one.scores[name]
+
+
+def _percentile_of(name: str, one: Scored) -> np.ndarray:
+    return one.percentiles[name]
 
 
 def encoder_of(embeddings: Embeddings) -> dict[str, Any]:
@@ -150,24 +198,19 @@ def score_sets(
     quiet : bool
     """
     x = reference.vectors()
-    given = {name: part.vectors() for name, part in others.items()}
     fold = grouped_folds(reference.groups, folds, seed)
     held: dict[str, np.ndarray] = {}
-    each: dict[str, dict[str, np.ndarray]] = {name: {} for name in others}
+    asked: dict[str, Asked] = {}  # how each method scores objects that are not in the reference
     beside = _beside(reference, x)
     near = beside(reference, x, quiet)
-    nears = {name: beside(part, given[name], quiet) for name, part in others.items()}
     flows: list[Flow] = []
     for method in methods:
         if method == "knn":
             held[method] = near.distance[:, :_MEAN_OF].mean(axis=1)
-            for name, found in nears.items():
-                each[name][method] = found.distance[:, :_MEAN_OF].mean(axis=1)[None]
-            continue
+            continue  # of others the neighbours are found anyway
         if isinstance(flow, Flow) and method == "flow":
             held[method] = _seen_apart(flow, reference, x, group_arcsec, quiet)
-            for name, part in others.items():
-                each[name][method] = _seen_apart(flow, part, given[name], group_arcsec, quiet)[None]
+            asked[method] = _asks_flow(flow, group_arcsec)
             continue
         models: list[Scoring]
         if isinstance(flow, FlowSettings) and method == "flow":
@@ -183,18 +226,54 @@ def score_sets(
         held[method] = np.empty(len(x))
         for number, model in enumerate(models):
             held[method][fold == number] = model(x[fold == number])
-        for name in others:
-            each[name][method] = np.stack([model(given[name]) for model in models])
+        asked[method] = _asks(models)
     own = _scored(reference, near, near, held, held, fold, flow, itself=True)
-    found_sets = {
-        name: _scored(part, nears[name], near, each[name], held, fold, flow)
-        for name, part in others.items()
-    }
+    found_sets = {}
+    for name, part in others.items():
+        beside_part, each = _ask_all(part, methods, asked, beside, quiet)
+        found_sets[name] = _scored(part, beside_part, near, each, held, fold, flow)
     return (
         _with_ensemble(own, own, methods),
         {name: _with_ensemble(one, own, methods) for name, one in found_sets.items()},
         flows,
     )
+
+
+def _ask_all(
+    part: Part,
+    methods: tuple[Method, ...],
+    asked: Mapping[str, Asked],
+    beside: Callable[[Part, np.ndarray, bool], NearestMany],
+    quiet: bool,
+) -> tuple[NearestMany, dict[str, np.ndarray]]:
+    """Neighbours and scores (K, n) of a part, so many of its objects at a time."""
+    nears: list[NearestMany] = []
+    each: dict[str, list[np.ndarray]] = {method: [] for method in methods}
+    with Progress(part.name, len(part.rows), unit="objects", quiet=quiet) as progress:
+        for start in range(0, len(part.rows), _AT_ONCE):
+            some = part.some(slice(start, start + _AT_ONCE))
+            x = some.vectors()
+            nears.append(beside(some, x, True))
+            for method in methods:
+                if method == "knn":
+                    scores = nears[-1].distance[:, :_MEAN_OF].mean(axis=1)[None]
+                else:
+                    scores = asked[method](some, x)
+                each[method].append(scores)
+            progress.advance(len(some.rows))
+    near = NearestMany(
+        rows=np.concatenate([one.rows for one in nears]),
+        distance=np.concatenate([one.distance for one in nears]),
+    )
+    return near, {method: np.concatenate(parts, axis=1) for method, parts in each.items()}
+
+
+def _asks(models: list[Scoring]) -> Asked:
+    return lambda _, x: np.stack([model(x) for model in models])
+
+
+def _asks_flow(flow: Flow, group_arcsec: float) -> Asked:
+    return lambda part, x: _seen_apart(flow, part, x, group_arcsec, True)[None]
 
 
 def _scored(

@@ -28,6 +28,9 @@ class OutlierSettings:
         ``column=value`` or SQL: what is known to be odd, to hold the scores against.
     where : str or None
         Only objects that fulfil this.
+    reference_rows : int
+        Where the set is its own reference and larger than this, about so many of its objects,
+        drawn at random, are the reference.
     group_arcsec : float
         Entries nearer than this, or linked so, are one object.
     seed : int
@@ -40,6 +43,7 @@ class OutlierSettings:
     folds: int = 5
     positive: tuple[str, ...] = ()
     where: str | None = None
+    reference_rows: int = 100_000
     group_arcsec: float = 2.0
     seed: int = 0
     level: float = 0.95
@@ -48,6 +52,8 @@ class OutlierSettings:
         check_methods(self.methods)
         if self.folds < 2:
             raise UsageError(f"folds {self.folds}; expected at least 2")
+        if self.reference_rows < 1:
+            raise UsageError(f"reference rows {self.reference_rows}; expected at least 1")
         if not 0 <= self.seed < 2**32 - self.folds:
             raise UsageError(f"seed {self.seed}; expected 0 to {2**32 - self.folds - 1}")
         if not 0 < self.level < 1:

@@ -11,7 +11,7 @@ import erfa
 import numpy as np
 
 from skytwin.embeddings.ranker import check_emphasis
-from skytwin.embeddings.table import ENCODER, Embeddings, require_comparable
+from skytwin.embeddings.table import Embeddings, require_comparable
 from skytwin.encoders.load import load_saved
 from skytwin.errors import BadImage, DataError, Mismatch, UsageError, unknown
 from skytwin.images.compare import require_same_flux, require_same_scale
@@ -269,10 +269,7 @@ def _at_position(embeddings: Embeddings, ra: float, dec: float, match_arcsec: fl
 
 
 def _from_image(embeddings: Embeddings, path: Path, weights: str | Path | None) -> Reference:
-    if embeddings.folder is None or embeddings.manifest is None:
-        raise UsageError(
-            "vectors from arrays have no encoder; give the image's vector instead of its file"
-        )
+    folder = embeddings.encoder_folder()
     try:
         image = read_image(path)
         check_content(image.pixels)
@@ -281,11 +278,11 @@ def _from_image(embeddings: Embeddings, path: Path, weights: str | Path | None) 
     flux = fit_image(embeddings, image, path.name)
     encoder = load_saved(
         # For one image, OpenVINO takes longer to prepare than torch to run.
-        embeddings.folder / ENCODER,
+        folder,
         weights=weights,
         runtime="torch",
     )
-    if embeddings.manifest.summary["encoder_fingerprint"] != encoder.fingerprint:
+    if embeddings.encoder_fingerprint != encoder.fingerprint:
         raise Mismatch("the saved encoder is not the one that made this embedding")
     vector = encoder.encode(flux[None])[0]
     if not np.isfinite(vector).all():

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import csv
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from skytwin.artefact import PARTS
+from skytwin.embeddings.parts import Elsewhere, encoded_parts
 from skytwin.embeddings.table import CATALOG, ENCODER, SHARDS, STATISTICS, Embeddings
-from skytwin.embeddings.vectors import Vectors, measure
+from skytwin.embeddings.vectors import (
+    Store,
+    Vectors,
+    measure,
+    stored_as,
+    write_array,
+)
 from skytwin.encoders.encoder import Encoder
 from skytwin.errors import DataError, Mismatch, UsageError
-from skytwin.files import sync
+from skytwin.files import disk_errors, sync
 from skytwin.images.compare import require_same_scale
 from skytwin.images.cutouts import Cutouts
 from skytwin.progress import Progress
@@ -35,6 +40,8 @@ def embed_cutouts(
     *,
     batch: int = 32,
     part_rows: int = 256,
+    store: Store = "float32",
+    elsewhere: Elsewhere | None = None,
     quiet: bool = False,
 ) -> Embeddings:
     """Encode every cutout and store the vectors.
@@ -49,6 +56,11 @@ def embed_cutouts(
         Images per pass through the network.
     part_rows : int
         Images after which what is done is safe from a kill.
+    store : {"float32", "float16"}
+        What a number is kept in: float16 halves the files and what a search reads, and keeps
+        11 bits of each number (docs/performance.md).
+    elsewhere : Elsewhere, optional
+        The workers that encode, in place of this process.
     quiet : bool
         Show no progress.
 
@@ -61,7 +73,7 @@ def embed_cutouts(
     UsageError
         A batch of no image; the folder holds something else.
     DataError
-        No image gave a finite vector.
+        No image gave a finite vector; float16 cannot hold one.
 
     Notes
     -----
@@ -69,20 +81,24 @@ def embed_cutouts(
     """
     if batch < 1:
         raise UsageError(f"batch {batch}; expected at least 1 image")
-    recipe = {"encoder": encoder.describe(), "part_rows": part_rows}
+    recipe = {"encoder": encoder.describe(), "part_rows": part_rows, "store": store}
     parents = {"cutouts": cutouts.as_parent()}
     # The batch moves the last bits of a vector, so a resumed run must keep to it.
     inputs = {"cutouts": str(cutouts.folder.resolve()), "batch": batch}
     with Run(out, kind="embeddings", recipe=recipe, inputs=inputs, parents=parents) as run:
         done = sum(entry["rows"] for entry in run.journal)
-        with Progress("embed", len(cutouts), done=done, quiet=quiet) as bar:
-            for rows, flux in _read_ahead(cutouts, done, part_rows):
-                vectors = np.asarray(encoder.encode(flux, batch=batch), dtype=np.float32)
+        place = _keep_encoder(run, encoder)
+        count = len(cutouts)
+        parts = [slice(a, min(a + part_rows, count)) for a in range(done, count, part_rows)]
+        with Progress("embed", count, done=done, quiet=quiet) as bar:
+            for vectors in encoded_parts(cutouts, encoder, place, parts, batch, elsewhere):
+                # What cannot be stored is refused at once, not when all is done.
+                stored_as(store, vectors[np.isfinite(vectors).all(axis=1)])
                 name = f"{PARTS}/{len(run.journal):07d}.npy"
-                run.write(name, partial(_save, vectors))
-                run.record({"rows": len(rows), "file": name})
-                bar.advance(len(rows))
-        _finish(run, cutouts, encoder)
+                run.write(name, partial(write_array, vectors))
+                run.record({"rows": len(vectors), "file": name})
+                bar.advance(len(vectors))
+        _finish(run, cutouts, encoder, store)
     return Embeddings.open(out)
 
 
@@ -108,23 +124,18 @@ def require_fits(encoder: Encoder, cutouts: Cutouts) -> None:
         )
 
 
-def _read_ahead(cutouts: Cutouts, start: int, step: int) -> Any:
-    """Yield (rows, flux), the next part being read while this one is encoded."""
-    ranges = [range(a, min(a + step, len(cutouts))) for a in range(start, len(cutouts), step)]
-    with ThreadPoolExecutor(1, thread_name_prefix="embed") as pool:
-        ahead = None
-        for rows in ranges:
-            flux = ahead.result() if ahead else cutouts.flux(slice(rows.start, rows.stop))
-            following = rows.stop
-            ahead = (
-                pool.submit(cutouts.flux, slice(following, min(following + step, len(cutouts))))
-                if following < len(cutouts)
-                else None
-            )
-            yield rows, flux
+def _keep_encoder(run: Run, encoder: Encoder) -> Path:
+    """Save what makes the vectors beside them: at once, for those who work elsewhere."""
+    folder = run.folder / ENCODER
+    with disk_errors(run.folder):
+        folder.mkdir(exist_ok=True)
+        encoder.save(folder)
+        for path in folder.iterdir():
+            sync(path)
+    return folder
 
 
-def _finish(run: Run, cutouts: Cutouts, encoder: Encoder) -> None:
+def _finish(run: Run, cutouts: Cutouts, encoder: Encoder, store: Store) -> None:
     """Gather the parts into shards, measure them, and seal the folder."""
     parts = Vectors.open(run.folder, [entry["file"] for entry in run.journal])
     finite = np.ones(len(parts), dtype=bool)
@@ -133,22 +144,18 @@ def _finish(run: Run, cutouts: Cutouts, encoder: Encoder) -> None:
     rows = np.flatnonzero(finite)
     if not len(rows):
         raise DataError(f"{encoder.name} gave no finite vector for any of {len(parts)} image(s)")
-    shard = max(1, _SHARD_BYTES // (4 * parts.shape[1]))
+    shard = max(1, _SHARD_BYTES // (np.dtype(store).itemsize * parts.shape[1]))
     for number, first in enumerate(range(0, len(rows), shard)):
         part = parts.take(rows[first : first + shard])
-        run.write(f"{SHARDS}/{number:06d}.npy", partial(_save, part))
+        run.write(f"{SHARDS}/{number:06d}.npy", partial(write_array, stored_as(store, part)))
     names = [f"{SHARDS}/{n:06d}.npy" for n in range(-(-len(rows) // shard))]
     statistics = measure(Vectors.open(run.folder, names))
     for name, values in vars(statistics).items():
-        run.write(f"{STATISTICS}/{name}.npy", partial(_save, values))
+        run.write(f"{STATISTICS}/{name}.npy", partial(write_array, values))
     table = cutouts.catalog if finite.all() else cutouts.catalog.take(pa.array(rows))
     run.write(CATALOG, lambda path: pq.write_table(table, path, compression="zstd"))
     rejected = cutouts.ids[~finite]
     run.write("rejected.csv", lambda path: _write_rejected(path, rejected))
-    (run.folder / ENCODER).mkdir(exist_ok=True)
-    encoder.save(run.folder / ENCODER)
-    for path in (run.folder / ENCODER).iterdir():
-        sync(path)
     run.finish(
         {
             "shape": [len(rows), parts.shape[1]],
@@ -164,14 +171,6 @@ def _finish(run: Run, cutouts: Cutouts, encoder: Encoder) -> None:
             "rejected": len(rejected),
         }
     )
-
-
-def _save(values: np.ndarray, path: Path) -> None:
-    # As np.save writes it, whose own error on a full disk does not say that the disk is full.
-    with path.open("wb") as stream:
-        header = np.lib.format.header_data_from_array_1_0(values)
-        np.lib.format.write_array_header_1_0(stream, header)
-        stream.write(np.ascontiguousarray(values).data)
 
 
 def _write_rejected(path: Path, ids: np.ndarray) -> None:

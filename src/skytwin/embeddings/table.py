@@ -15,16 +15,16 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from skytwin.artefact import Manifest, Parent
+from skytwin.artefact import Manifest, Parent, reading
 from skytwin.embeddings.sample import Sample, draw
-from skytwin.embeddings.vectors import Statistics, Vectors, measure
+from skytwin.embeddings.vectors import Statistics, Vectors, mapped, measure
 from skytwin.errors import Mismatch, UsageError, unknown
 from skytwin.images import arrow
 from skytwin.images.columns import canonical_positions
 from skytwin.images.compare import require_same_scale
-from skytwin.images.cutouts import Cutouts
+from skytwin.images.cutouts import Cutouts, read_catalog
+from skytwin.images.row_scan import ScannedIndex
 from skytwin.images.rows import RowIndex
 
 if TYPE_CHECKING:
@@ -95,10 +95,12 @@ class Embeddings:
         path = Path(folder)
         manifest = Manifest.open(path, "embeddings")
         shards = [name for name in manifest.files if name.startswith(f"{SHARDS}/")]
+        with reading(path, SHARDS):
+            vectors = Vectors.open(path, sorted(shards))
         return cls(
-            Vectors.open(path, sorted(shards)),
-            pq.read_table(path / CATALOG),
-            read_statistics(path),
+            vectors,
+            read_catalog(path, len(vectors)),
+            read_statistics(path, vectors.shape),
             folder=path,
             manifest=manifest,
         )
@@ -163,7 +165,7 @@ class Embeddings:
     @functools.cached_property
     def index(self) -> RowIndex:
         """Rows by identifier."""
-        return RowIndex(self.ids)
+        return ScannedIndex(self.catalog["id"])
 
     @functools.cached_property
     def positions(self) -> np.ndarray | None:
@@ -211,6 +213,21 @@ class Embeddings:
             )
         return found
 
+    def encoder_folder(self) -> Path:
+        """Where the encoder lies that made these vectors.
+
+        Raises
+        ------
+        UsageError
+            They were made elsewhere.
+        """
+        if self.folder is None or not (self.folder / ENCODER).is_dir():
+            raise UsageError(
+                "this embedding has no encoder, its vectors were made elsewhere; give vectors or "
+                "identifiers in place of images"
+            )
+        return self.folder / ENCODER
+
     def column(self, name: str) -> pa.ChunkedArray:
         """A catalogue column by its name, with a clear error when there is none."""
         if name not in self.catalog.column_names:
@@ -236,12 +253,15 @@ class Embeddings:
         )
 
 
-def read_statistics(folder: Path) -> Statistics:
-    """Read what `measure` found when the folder was finished."""
-    parts = {
-        name: np.load(folder / STATISTICS / f"{name}.npy", mmap_mode="r")
-        for name in ("mean", "scale", "norms")
-    }
+def read_statistics(folder: Path, shape: tuple[int, int]) -> Statistics:
+    """Read what `measure` found of vectors of this shape when the folder was finished."""
+    count, dim = shape
+    want = {"mean": (dim,), "scale": (dim,), "norms": (count, 2)}
+    with reading(folder, STATISTICS):
+        parts = {name: mapped(folder / STATISTICS / f"{name}.npy") for name in want}
+        for name, part in parts.items():
+            if part.shape != want[name] or part.dtype != np.float64:
+                raise ValueError(f"{name} is {part.dtype} {part.shape}, not float64 {want[name]}")
     return Statistics(**parts)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,11 +12,12 @@ import pyarrow as pa
 
 from skytwin.errors import BadImage, DataError, UsageError, unknown
 from skytwin.images.arrayfiles import StoredArray, open_arrays
+from skytwin.images.packed import require_likely
 from skytwin.images.pixels import check_size, native
 from skytwin.images.rows import first_duplicate
 from skytwin.images.source import RawImage
 
-__all__ = ["ArraySource"]
+__all__ = ["ArraySource", "columns_beside", "identifiers", "short_names"]
 
 _ID_NAMES = ("id", "ids", "objid", "object_id", "name")
 _LAYOUTS = {3: ("NHW",), 4: ("NCHW", "NHWC")}
@@ -71,15 +73,17 @@ class ArraySource:
         check_size(*array.shape[1:])
         if not count:
             raise DataError(f"{name!r} in {self.location!r} holds no images: {array.shape}")
+        whole = math.prod(array.shape) * array.dtype.itemsize
+        require_likely(_bytes_of(path), whole, f"{name!r} in {self.location!r}")
         attributes = array.attributes
         self._bands = _bands(bands, attributes.get("bands"), channels, name)
         self._unit = _text(attributes["unit"]) if "unit" in attributes else None
         self._pixel_scale = _scale(attributes.get("pixel_scale"))
-        columns = _columns(arrays, count)
-        id_name, found = _ids(columns, ids, count, self.location)
+        columns = columns_beside(arrays, count)
+        id_name, found = identifiers(columns, ids, count, self.location)
         self.ids: Sequence[str] = found
         kept = {key: value for key, value in columns.items() if key != id_name}
-        self.table = pa.table(_short(kept)) if kept else None
+        self.table = pa.table(short_names(kept)) if kept else None
         self.origins: Sequence[str] = [f"{path.name}[{row}]" for row in range(count)]
         self.recipe: Mapping[str, Any] = {
             "dataset": name,
@@ -102,6 +106,12 @@ class ArraySource:
         return RawImage(
             pixels=native(row), bands=self._bands, unit=self._unit, pixel_scale=self._pixel_scale
         )
+
+
+def _bytes_of(path: Path) -> int:
+    """What a file, or all files of a folder, take."""
+    files = [path] if path.is_file() else [part for part in path.rglob("*") if part.is_file()]
+    return sum(part.stat().st_size for part in files)
 
 
 def _choose(path: Path, arrays: Mapping[str, StoredArray], wanted: str | None) -> str:
@@ -178,13 +188,17 @@ def _scale(said: object) -> float | None:
     return scale if np.isfinite(scale) and scale > 0 else None
 
 
-def _columns(arrays: Mapping[str, StoredArray], count: int) -> dict[str, pa.Array]:
+def columns_beside(arrays: Mapping[str, StoredArray], count: int) -> dict[str, pa.Array]:
     """The one-dimensional arrays of that length, and the fields of such arrays of records."""
     found = {}
     for name, array in arrays.items():
         if array.shape != (count,):
             continue
-        values = array.whole()
+        try:
+            values = array.whole()
+        except Exception as error:  # damage shows as another error in every format
+            reason = " ".join(str(error).split())[:160] or type(error).__name__
+            raise DataError(f"column {name!r} cannot be read: {reason}") from None
         parts = {name: values}
         if values.dtype.names is not None:
             parts = {f"{name}/{key}": values[key] for key in values.dtype.names}
@@ -211,7 +225,7 @@ def _column(values: np.ndarray) -> pa.Array | None:
     return pa.array(values.astype(wide))
 
 
-def _ids(
+def identifiers(
     columns: Mapping[str, pa.Array], wanted: str | None, count: int, location: str
 ) -> tuple[str | None, list[str]]:
     """The name of the column of identifiers, if one is, and the identifiers."""
@@ -245,7 +259,7 @@ def _as_ids(column: pa.Array) -> list[str] | None:
     return [str(value) for value in column.to_pylist()]
 
 
-def _short(columns: Mapping[str, pa.Array]) -> dict[str, pa.Array]:
+def short_names(columns: Mapping[str, pa.Array]) -> dict[str, pa.Array]:
     """Columns named without their group, where that leaves the names unique."""
     short = [name.rpartition("/")[2] for name in columns]
     return {

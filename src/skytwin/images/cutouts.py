@@ -19,17 +19,20 @@ import pyarrow.parquet as pq
 import zarr
 from zarr.codecs import BloscCodec
 
-from skytwin.artefact import Manifest, Parent
+from skytwin.artefact import Manifest, Parent, reading
 from skytwin.errors import UsageError
+from skytwin.files import write_atomically
 from skytwin.images.columns import canonical_positions
+from skytwin.images.row_scan import ScannedIndex
 from skytwin.images.rows import RowIndex
 
 if TYPE_CHECKING:
     from astropy.table import Table
 
-__all__ = ["PIXELS", "Cutouts", "Geometry", "create_pixels"]
+__all__ = ["CATALOG", "PIXELS", "Cutouts", "Geometry", "read_catalog", "sized_pixels"]
 
 PIXELS, CATALOG, REJECTED = "pixels.zarr", "catalog.parquet", "rejected.csv"
+_DESCRIPTION = "zarr.json"
 _CHUNK_BYTES, _SHARD_BYTES = 1 << 20, 64 << 20
 
 
@@ -69,13 +72,18 @@ class Geometry:
         return self.chunk_rows * (_SHARD_BYTES // _CHUNK_BYTES)
 
 
-def create_pixels(folder: Path, geometry: Geometry, shard_rows: int) -> zarr.Array[Any]:
-    """An empty, growable array of axes (object, band, y, x) in ``folder/pixels.zarr``."""
+def sized_pixels(folder: Path, geometry: Geometry, shard_rows: int, count: int) -> zarr.Array[Any]:
+    """The array of axes (object, band, y, x) in ``folder/pixels.zarr``, made ``count`` long.
+
+    Its description is written anew, whole and flushed, so that no kill and no power cut leaves an
+    array that cannot be opened; its shards are left as they are.
+    """
     chunk = min(geometry.chunk_rows, shard_rows)
     floating = np.issubdtype(np.dtype(geometry.dtype), np.floating)
-    return zarr.create_array(
-        folder / PIXELS,
-        shape=(0, *geometry.shape),
+    store: dict[str, Any] = {}
+    zarr.create_array(
+        store,
+        shape=(count, *geometry.shape),
         chunks=(chunk, *geometry.shape),
         shards=(shard_rows, *geometry.shape),
         dtype=geometry.dtype,
@@ -87,8 +95,33 @@ def create_pixels(folder: Path, geometry: Geometry, shard_rows: int) -> zarr.Arr
             "unit": geometry.unit,
             "pixel_scale_arcsec": geometry.pixel_scale,
         },
-        overwrite=True,
     )
+    (folder / PIXELS).mkdir(exist_ok=True)
+    write_atomically(folder / PIXELS / _DESCRIPTION, store[_DESCRIPTION].to_bytes())
+    return zarr.open_array(folder / PIXELS, mode="r+")
+
+
+def read_catalog(folder: Path, count: int) -> pa.Table:
+    """The catalogue of a folder, which must have so many rows, a group of them at a time.
+
+    Equivalent to::
+
+        pq.read_table(folder / CATALOG)
+
+    which takes half as much memory again for what it holds at the same time.
+    """
+    with (
+        reading(folder, CATALOG),
+        pq.ParquetFile(folder / CATALOG, memory_map=True, pre_buffer=False) as stored,
+    ):
+        if stored.metadata.num_rows != count:
+            raise ValueError(f"{stored.metadata.num_rows} rows for {count} objects")
+        groups = [stored.read_row_group(n) for n in range(stored.num_row_groups)]
+        table = pa.concat_tables(groups) if groups else stored.schema_arrow.empty_table()
+        if not pa.types.is_string(table.schema.field("id").type):
+            raise ValueError("no column id of text")
+    pa.default_memory_pool().release_unused()
+    return table
 
 
 class Cutouts:
@@ -112,11 +145,16 @@ class Cutouts:
         self.folder = Path(folder)
         self.manifest = Manifest.open(self.folder, "cutouts")
         summary = self.manifest.summary
-        self.bands: tuple[str, ...] = tuple(summary["bands"])
-        self.pixel_scale: float | None = summary["pixel_scale"]
-        self.unit: str | None = summary["unit"]
-        self.shape: tuple[int, int, int, int] = tuple(summary["shape"])
-        self.dtype = np.dtype(summary["dtype"])
+        with reading(self.folder, "the manifest's summary"):
+            self.bands: tuple[str, ...] = tuple(str(band) for band in summary["bands"])
+            scale, unit = summary["pixel_scale"], summary["unit"]
+            self.pixel_scale: float | None = scale if scale is None else float(scale)
+            self.unit: str | None = unit if unit is None else str(unit)
+            count, channels, height, width = (int(n) for n in summary["shape"])
+            self.shape = (count, channels, height, width)
+            self.dtype = np.dtype(str(summary["dtype"]))
+            if not len(self.bands) == channels > 0:
+                raise ValueError(f"{len(self.bands)} bands for {channels} channels")
 
     def __len__(self) -> int:
         return self.shape[0]
@@ -134,7 +172,7 @@ class Cutouts:
     @functools.cached_property
     def catalog(self) -> pa.Table:
         """One row per image; the first column is ``id``."""
-        return pq.read_table(self.folder / CATALOG)
+        return read_catalog(self.folder, len(self))
 
     @functools.cached_property
     def ids(self) -> np.ndarray:
@@ -144,7 +182,7 @@ class Cutouts:
     @functools.cached_property
     def index(self) -> RowIndex:
         """Rows by identifier."""
-        return RowIndex(self.ids)
+        return ScannedIndex(self.catalog["id"])
 
     @functools.cached_property
     def positions(self) -> np.ndarray | None:
@@ -153,18 +191,24 @@ class Cutouts:
 
     @functools.cached_property
     def _pixels(self) -> zarr.Array[Any]:
-        return zarr.open_array(self.folder / PIXELS, mode="r")
+        with reading(self.folder, PIXELS):
+            array = zarr.open_array(self.folder / PIXELS, mode="r")
+            if array.shape != self.shape or array.dtype != self.dtype:
+                raise ValueError(f"{array.dtype} {array.shape}, not {self.dtype} {self.shape}")
+            return array
 
     def pixels(self, rows: slice | Sequence[int] | np.ndarray) -> np.ndarray:
         """Images in their stored dtype, shape (n, C, H, W)."""
         if isinstance(rows, slice):
-            return np.asarray(self._pixels[rows])
+            with reading(self.folder, PIXELS):
+                return np.asarray(self._pixels[rows])
         wanted = np.asarray(rows, dtype=np.int64)
         if wanted.size and not (wanted.min() >= 0 and wanted.max() < len(self)):
             raise UsageError(f"rows {wanted.min()}..{wanted.max()}; expected 0..{len(self) - 1}")
         order = np.argsort(wanted, kind="stable")
         unique, inverse = np.unique(wanted[order], return_inverse=True)
-        images = np.asarray(self._pixels.oindex[unique, :, :, :])[inverse]
+        with reading(self.folder, PIXELS):
+            images = np.asarray(self._pixels.oindex[unique, :, :, :])[inverse]
         result = np.empty_like(images)
         result[order] = images
         return result

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import zarr
 
 from skytwin.artefact import PARTS
 from skytwin.errors import BadImage, DataError, UsageError
@@ -27,7 +26,7 @@ from skytwin.images.cutouts import (
     REJECTED,
     Cutouts,
     Geometry,
-    create_pixels,
+    sized_pixels,
     summarise,
 )
 from skytwin.images.framing import Framing
@@ -242,16 +241,13 @@ class _Writer:
         number, rows = len(self.parts), len(self._buffer)
         size = self._shard_rows or self.geometry.shard_rows
         folder = self._run.folder
-        array: zarr.Array[Any]
-        if number == 0:
-            array = create_pixels(folder, self.geometry, size)
-        else:
-            array = zarr.open_array(folder / PIXELS, mode="r+")
-        array.resize((self.count + rows, *self.geometry.shape))
-        array[self.count :] = np.stack([taken.image.pixels for taken in self._buffer])
         file = f"{PIXELS}/c/{number}/0/0/0"
+        (folder / file).unlink(missing_ok=True)  # of a run that was killed while it wrote it
+        array = sized_pixels(folder, self.geometry, size, self.count + rows)
+        array[self.count :] = np.stack([taken.image.pixels for taken in self._buffer])
         sync(folder / file)
-        sync((folder / file).parent)
+        for parent in (folder / file).relative_to(folder).parents:
+            sync(folder / parent)
         part = PART.format(number)
         self._run.write(part, lambda path: pq.write_table(self._rows(), path))
         digest = hash_file(folder / file)

@@ -14,7 +14,7 @@ from skytwin.errors import UsageError
 from skytwin.files import hash_file
 from skytwin.images import arrow
 from skytwin.images.catalog import SkyPositions, join, sky_columns, sky_degrees
-from skytwin.images.source import ImageSource
+from skytwin.images.source import Listed
 
 __all__ = ["Assembled", "Catalog", "assemble"]
 
@@ -62,9 +62,9 @@ class Assembled:
 
 
 def assemble(
-    rows: pa.Table, source: ImageSource, catalog: Catalog | None, table: pa.Table | None
+    rows: pa.Table, source: Listed, catalog: Catalog | None, table: pa.Table | None
 ) -> Assembled:
-    """Put the rows of the accepted images together with the source's table and a catalogue.
+    """Put the rows of the accepted objects together with the source's table and a catalogue.
 
     The first columns are ``id``, then ``ra`` and ``dec`` (ICRS degrees; the catalogue's where
     it has them, else the source's, else the image's centre) where any is known, and
@@ -108,7 +108,7 @@ def assemble(
                 )
             )
             columns.append(pa.array(values, pa.float64(), from_pandas=True))
-    fields.append(arrow.field("origin", pa.string(), description="where the image was read"))
+    fields.append(arrow.field("origin", pa.string(), description="where it was read"))
     columns.append(pa.array([source.origins[i] for i in index], pa.string()))
     _add_unique(fields, columns, extra)
     return Assembled(

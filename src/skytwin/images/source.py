@@ -9,7 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 import pyarrow as pa
 
-__all__ = ["ImageSource", "RawImage"]
+__all__ = ["ImageSource", "Listed", "RawImage"]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -39,27 +39,36 @@ class RawImage:
     dec: float | None = None
 
 
-class ImageSource(Protocol):
-    """A numbered row of images to ingest.
+class Listed(Protocol):
+    """A numbered row of objects.
 
     Attributes
     ----------
     ids : sequence of str
-        The identifier of each image, in reading order; unique.
+        The identifier of each, in reading order; unique.
     origins : sequence of str
-        Where each image lies, for reports: ``"a/b.fits"``, ``"cube.h5[12]"``.
+        Where each lies, for reports: ``"a/b.fits"``, ``"cube.h5[12]"``.
     table : pyarrow.Table or None
-        Columns that came along with the images, row-aligned with ``ids``
+        Columns that came along, row-aligned with ``ids``
         (labels of an archive, positions of a detection), without the id itself.
+    """
+
+    ids: Sequence[str]
+    origins: Sequence[str]
+    table: pa.Table | None
+
+
+class ImageSource(Listed, Protocol):
+    """A numbered row of images to ingest.
+
+    Attributes
+    ----------
     recipe : mapping
         JSON-able settings that shape what is read (not where it lies).
     location : str
         Where the source lies, for the manifest.
     """
 
-    ids: Sequence[str]
-    origins: Sequence[str]
-    table: pa.Table | None
     recipe: Mapping[str, Any]
     location: str
 

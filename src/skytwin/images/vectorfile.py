@@ -1,0 +1,98 @@
+"""Vectors that something else made, in an array file: NPY, NPZ, HDF5, Zarr."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from skytwin.errors import DataError, UsageError, unknown
+from skytwin.images.arrayfiles import StoredArray, open_arrays
+from skytwin.images.arrays import columns_beside, identifiers, short_names
+
+__all__ = ["VectorFile"]
+
+
+class VectorFile:
+    """The vectors of an array file, and the columns beside them.
+
+    Parameters
+    ----------
+    path : Path
+        ``.npy .npz .h5 .hdf5``, or Zarr as a folder or zip.
+    dataset : str, optional
+        The array (N, D) of vectors; needed if several arrays of numbers have two axes.
+    ids : str, optional
+        The array of identifiers; by default one called id, ids, objid, object_id or name, if its
+        values are unique, else row numbers.
+
+    Raises
+    ------
+    UsageError
+        No such file or array, several candidates.
+    DataError
+        A damaged file, one without vectors, ids that are not unique.
+    """
+
+    def __init__(self, path: Path, *, dataset: str | None = None, ids: str | None = None) -> None:
+        self.location = str(path)
+        arrays = open_arrays(path)
+        self.name = _choose(path, arrays, dataset)
+        self._array = array = arrays[self.name]
+        self.shape: tuple[int, int] = (array.shape[0], array.shape[1])
+        if 0 in self.shape:
+            raise DataError(f"{self.name!r} in {self.location!r} holds no vectors: {self.shape}")
+        columns = columns_beside(arrays, self.shape[0])
+        self.id_name, found = identifiers(columns, ids, self.shape[0], self.location)
+        self.ids: Sequence[str] = found
+        kept = {key: value for key, value in columns.items() if key != self.id_name}
+        self.table = pa.table(short_names(kept)) if kept else None
+        self.origins: Sequence[str] = [f"{path.name}[{row}]" for row in range(self.shape[0])]
+
+    def block(self, first: int, stop: int) -> np.ndarray:
+        """Rows ``first`` to ``stop``, (n, D) float32.
+
+        Raises
+        ------
+        DataError
+            They cannot be read.
+        """
+        try:
+            rows = [np.asarray(self._array.row(row)) for row in range(first, stop)]
+            with np.errstate(over="ignore"):  # a number too large for float32 becomes infinite
+                return np.stack(rows).astype(np.float32)
+        except Exception as error:  # damage shows as another error in every format
+            reason = " ".join(str(error).split())[:160] or type(error).__name__
+            raise DataError(
+                f"rows {first} to {stop - 1} of {self.location!r} cannot be read: {reason}"
+            ) from None
+
+
+def _choose(path: Path, arrays: Mapping[str, StoredArray], wanted: str | None) -> str:
+    shown = {name: f"{name} {array.dtype} {array.shape}" for name, array in arrays.items()}
+    candidates = [
+        name
+        for name, array in arrays.items()
+        if len(array.shape) == 2 and array.dtype.kind in "biuf"
+    ]
+    if wanted is not None:
+        name = wanted.strip("/")
+        if name not in arrays:
+            raise unknown("dataset", wanted, candidates or arrays)
+        if name not in candidates:
+            raise UsageError(f"dataset {shown[name]}; expected real numbers in 2 axes")
+        return name
+    if len(candidates) == 1:
+        return candidates[0]
+    if candidates:
+        raise UsageError(
+            f"{str(path)!r} holds several arrays of vectors: "
+            f"{'; '.join(shown[name] for name in candidates)}; choose one with --dataset"
+        )
+    there = "; ".join(shown.values()) or "no array at all"
+    raise DataError(
+        f"{str(path)!r} holds no vectors ({there}); expected real numbers in 2 axes, one row an "
+        "object"
+    )

@@ -1,0 +1,151 @@
+"""Sets too large to be held: samples of them, blocks of them, and a limit on memory."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from sklearn.neighbors import NearestNeighbors
+
+from skytwin.answers import maps_place, outliers_fit
+from skytwin.answers.maps import make_map
+from skytwin.answers.maps_place import place
+from skytwin.answers.outliers import outliers
+from skytwin.answers.outliers_settings import OutlierSettings
+from skytwin.errors import DamagedArtefact, DataError, UnknownName, UsageError
+from skytwin.images.cutouts import CATALOG, read_catalog
+from skytwin.images.row_scan import ScannedIndex
+from skytwin.images.rows import RowIndex
+from toys import labelled
+
+BENCHMARK = Path(__file__).parent.parent / "benchmarks" / "memory_limit.py"
+
+
+# ---- identifiers and catalogues ---------------------------------------------------------------
+
+
+def test_rows_found_by_reading_are_those_of_a_dictionary() -> None:
+    names = [f"o{number}" for number in range(400)]
+    chunks = pa.chunked_array([names[:150], [], names[150:]])
+    found, want = ScannedIndex(chunks), RowIndex(np.array(names, dtype=object))
+    for name in [*names[::7], *names[:100]]:  # enough for the dictionary to be made
+        assert name in found
+        assert found[name] == want[name]
+    assert "o400" not in found
+    with pytest.raises(UnknownName, match="did you mean: o39"):
+        found["o399x"]
+    twice = ScannedIndex(pa.chunked_array([["a", "b"], ["a"]]))
+    assert twice["b"] == 1
+    with pytest.raises(DataError, match="duplicate id 'a'"):
+        twice["a"]
+
+
+@pytest.mark.parametrize("rows", [0, 1, 250])
+def test_a_catalogue_read_in_groups_is_the_catalogue(rows: int, tmp_path: Path) -> None:
+    tag = {b"unit": b"mag"}
+    schema = pa.schema([pa.field("id", pa.string()), pa.field("m", pa.float32(), metadata=tag)])
+    table = pa.table([[f"a{n}" for n in range(rows)], np.arange(rows)], schema=schema)
+    pq.write_table(table, tmp_path / CATALOG, row_group_size=100)
+    read = read_catalog(tmp_path, rows)
+    assert read.equals(pq.read_table(tmp_path / CATALOG), check_metadata=True)
+    with pytest.raises(DamagedArtefact, match=f"{rows} rows for {rows + 1} objects"):
+        read_catalog(tmp_path, rows + 1)
+
+
+# ---- maps --------------------------------------------------------------------------------------
+
+
+def test_a_map_of_a_sample_says_so_and_takes_the_rest() -> None:
+    emb = labelled(500)
+    found = make_map(emb, "pca", sample=200, seed=3)
+    assert len(found) == 200
+    assert "a random 200 of 500 objects" in found.summary
+    assert list(found.column("id").to_pylist()) == list(found.ids)
+    rows = [emb.index[name] for name in found.ids]
+    assert rows == sorted(set(rows))
+    np.testing.assert_allclose(found.scores, found.space.scores(emb.vectors.take(rows)))
+    placed = place(found, emb)
+    np.testing.assert_allclose(placed.xy[rows], found.xy, rtol=1e-5)
+    assert not np.array_equal(make_map(emb, "pca", sample=200, seed=4).ids, found.ids)
+    assert "random" not in make_map(emb, "pca", sample=500).summary
+    with pytest.raises(UsageError, match="sample 3"):
+        make_map(emb, "pca", sample=3)
+
+
+def test_objects_are_placed_alike_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    emb = labelled(300)
+    found = make_map(emb, "pca")
+    whole = place(found, emb)
+    monkeypatch.setattr(maps_place, "_AT_ONCE", 64)
+    parts = place(found, emb)
+    np.testing.assert_array_equal(whole.xy, parts.xy)
+    assert list(whole.nearest) == list(parts.nearest)
+
+
+# ---- outliers ----------------------------------------------------------------------------------
+
+METHODS = ("knn", "mahalanobis")
+
+
+def test_a_sample_as_reference_against_scikit_learn() -> None:
+    emb = labelled(600)
+    settings = OutlierSettings(methods=METHODS, folds=3, reference_rows=200, positive=("kind=a",))
+    found = outliers(emb, settings)
+    base = found.reference.part.rows
+    assert 190 <= len(base) <= 210
+    assert f"the reference is {len(base)} of the 600 objects" in found.summary
+    assert sorted(found.table["id"].to_pylist()) == sorted(emb.ids)
+    x = emb.vectors.take(np.arange(600)).astype(np.float64)
+    z = (x - x[base].mean(0)) / x[base].std(0)
+    apart, near = NearestNeighbors(algorithm="brute").fit(z[base]).kneighbors(z, 11)
+    own = np.isin(np.arange(600), base)
+    want = np.where(own, apart[:, 1:].mean(1), apart[:, :10].mean(1))
+    np.testing.assert_allclose(found.scored.scores["knn"], want, rtol=1e-4)
+    np.testing.assert_array_equal(found.scored.near.rows[~own, 0], base[near[~own, 0]])
+    higher = [(found.scored.scores["knn"][base] >= score).mean() for score in want[~own]]
+    np.testing.assert_allclose(
+        found.scored.percentiles["knn"][~own],
+        100 * (1 - (np.array(higher) * len(base) + 1) / (len(base) + 1)),
+    )
+
+
+def test_a_reference_of_all_is_what_it_was() -> None:
+    emb = labelled(200)
+    settings = OutlierSettings(methods=METHODS, folds=3)
+    found, same = (
+        outliers(emb, each) for each in (settings, replace(settings, reference_rows=200))
+    )
+    assert found.table.equals(same.table)
+    assert found.own_reference
+
+
+def test_other_sets_are_scored_alike_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    emb = labelled(700)
+    settings = OutlierSettings(methods=METHODS, folds=3, reference_rows=200)
+    whole = outliers(emb, settings)
+    monkeypatch.setattr(outliers_fit, "_AT_ONCE", 256)
+    assert outliers(emb, settings).table.equals(whole.table)
+
+
+# ---- memory ------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_more_rows_than_memory() -> None:
+    """``memory_limit.py`` shortened: 300 000 rows (77 MB), and what 5 million may take, less."""
+    ended = subprocess.run(
+        [sys.executable, str(BENCHMARK), "--rows", "300000", "--limit", "0.6", "--only",
+         "adopt,info,search,map pca"],
+        capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    if "by control group" not in ended.stdout:
+        pytest.skip("this system lets no ordinary user make a control group")
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert len(re.findall(r"\| well \|", ended.stdout)) == 3
