@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import csv
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from skytwin.artefact import PARTS
 from skytwin.embeddings.parts import Elsewhere, encoded_parts
-from skytwin.embeddings.table import CATALOG, ENCODER, SHARDS, STATISTICS, Embeddings
+from skytwin.embeddings.store import finish_vectors, shard_rows
+from skytwin.embeddings.table import ENCODER, SHARDS, Embeddings
 from skytwin.embeddings.vectors import (
     Store,
     Vectors,
-    measure,
     stored_as,
     write_array,
 )
@@ -29,8 +27,6 @@ from skytwin.progress import Progress
 from skytwin.run import Run
 
 __all__ = ["embed_cutouts", "require_fits"]
-
-_SHARD_BYTES = 256 << 20
 
 
 def embed_cutouts(
@@ -144,21 +140,16 @@ def _finish(run: Run, cutouts: Cutouts, encoder: Encoder, store: Store) -> None:
     rows = np.flatnonzero(finite)
     if not len(rows):
         raise DataError(f"{encoder.name} gave no finite vector for any of {len(parts)} image(s)")
-    shard = max(1, _SHARD_BYTES // (np.dtype(store).itemsize * parts.shape[1]))
+    shard = shard_rows(parts.shape[1], np.dtype(store).itemsize)
     for number, first in enumerate(range(0, len(rows), shard)):
         part = parts.take(rows[first : first + shard])
         run.write(f"{SHARDS}/{number:06d}.npy", partial(write_array, stored_as(store, part)))
-    names = [f"{SHARDS}/{n:06d}.npy" for n in range(-(-len(rows) // shard))]
-    statistics = measure(Vectors.open(run.folder, names))
-    for name, values in vars(statistics).items():
-        run.write(f"{STATISTICS}/{name}.npy", partial(write_array, values))
-    table = cutouts.catalog if finite.all() else cutouts.catalog.take(pa.array(rows))
-    run.write(CATALOG, lambda path: pq.write_table(table, path, compression="zstd"))
-    rejected = cutouts.ids[~finite]
-    run.write("rejected.csv", lambda path: _write_rejected(path, rejected))
-    run.finish(
+    finish_vectors(
+        run,
+        [f"{SHARDS}/{n:06d}.npy" for n in range(-(-len(rows) // shard))],
+        cutouts.catalog if finite.all() else cutouts.catalog.take(pa.array(rows)),
+        [(name, "the network gave NaN or infinity") for name in cutouts.ids[~finite]],
         {
-            "shape": [len(rows), parts.shape[1]],
             "encoder": encoder.name,
             "encoder_fingerprint": encoder.fingerprint,
             "bands": list(cutouts.bands),
@@ -168,13 +159,5 @@ def _finish(run: Run, cutouts: Cutouts, encoder: Encoder, store: Store) -> None:
             "image_unit": cutouts.unit,
             "framing": cutouts.manifest.recipe["framing"],
             "absolute_stretch": encoder.prepare.stretch.absolute,
-            "rejected": len(rejected),
-        }
+        },
     )
-
-
-def _write_rejected(path: Path, ids: np.ndarray) -> None:
-    with path.open("w", encoding="utf-8", newline="") as stream:
-        writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(["id", "reason"])
-        writer.writerows((name, "the network gave NaN or infinity") for name in ids)

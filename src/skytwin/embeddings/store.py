@@ -21,9 +21,9 @@ __all__ = ["finish_vectors", "shard_rows"]
 _SHARD_BYTES = 256 << 20
 
 
-def shard_rows(dim: int) -> int:
-    """Vectors of ``dim`` numbers in a shard."""
-    return max(1, _SHARD_BYTES // (4 * dim))
+def shard_rows(dim: int, itemsize: int = 4) -> int:
+    """Vectors of ``dim`` numbers in a shard, at so many bytes a number."""
+    return max(1, _SHARD_BYTES // (itemsize * dim))
 
 
 def finish_vectors(
