@@ -172,7 +172,7 @@ def _read_manifest(path: Path) -> Manifest:
         )
         _check_types(path, manifest)
         whole = manifest.fingerprint == _fingerprint(manifest)
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OSError) as error:
         raise damaged(path, f"{MANIFEST} cannot be read ({shown(error)})") from None
     if not whole:
         raise damaged(path, f"{MANIFEST} was edited (its fingerprint does not fit its content)")

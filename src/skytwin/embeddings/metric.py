@@ -200,7 +200,8 @@ def _projected(
         distance *= -over[:, None]
         distance += at_zero
         # The widest of the block serves all of it: one number in place of one per row.
-        ratio = square[:, 0] * over**2
+        with np.errstate(over="ignore", invalid="ignore"):  # lengths may be a stranger's
+            ratio = square[:, 0] * over**2
         slack = (gamma * width) * np.sqrt(ratio.max(initial=0.0)) + 1e-12
         upper = distance + slack
         distance -= slack

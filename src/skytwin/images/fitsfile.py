@@ -29,6 +29,7 @@ __all__ = ["Hdu", "read_fits", "walk"]
 
 _BLOCK, _CARD = 2880, 80
 _MAX_HEADER = 1000 * _BLOCK
+_CHUNK = 1 << 24
 _SHOWN = 20
 _DTYPES = {8: "u1", 16: "i2", 32: "i4", 64: "i8", -32: "f4", -64: "f8"}
 _STRING = re.compile(r"\s*'((?:[^']|'')*)'")
@@ -183,6 +184,7 @@ def _hdu(number: int, cards: dict[bytes, bytes], offset: int) -> Hdu:
     size = abs(bitpix) // 8 * elements
     tiled = number > 0 and _value(cards.get(b"ZIMAGE", b"")) is True
     if tiled:
+        _integer(number, cards, "THEAP", 0)  # one below 0 leads cfitsio out of its memory
         bitpix, axes = _size(number, cards, "Z")
     elif number and not str(_value(cards[b"XTENSION"])).startswith("IMAGE"):
         axes = []
@@ -356,7 +358,9 @@ def _check_sum(stream: BinaryIO, unit: Hdu) -> None:
     if not said.isdecimal():
         return
     stream.seek(unit.offset)
-    data = stream.read(unit.size)
+    data, left = b"", unit.size
+    while left and (part := stream.read(min(left, _CHUNK))):  # terabytes may be said to be there
+        data, left = data + part, left - len(part)
     words = np.frombuffer(data.ljust(-(-len(data) // 4) * 4, b"\0"), ">u4")
     total = int(words.sum(dtype=np.uint64))
     while total >> 32:  # carries go around
