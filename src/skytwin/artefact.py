@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, TypeVar
 
-from skytwin.errors import DamagedArtefact, DataError, SkytwinError, UsageError
+from skytwin.errors import DamagedArtefact, DataError, SkytwinError, UsageError, in_words
 from skytwin.files import hash_file, sync, write_atomically
 from skytwin.threads import processor_count
 
@@ -173,7 +173,7 @@ def _read_manifest(path: Path) -> Manifest:
         _check_types(path, manifest)
         whole = manifest.fingerprint == _fingerprint(manifest)
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OSError) as error:
-        raise damaged(path, f"{MANIFEST} cannot be read ({shown(error)})") from None
+        raise damaged(path, f"{MANIFEST} cannot be read ({in_words(error, 120)})") from None
     if not whole:
         raise damaged(path, f"{MANIFEST} was edited (its fingerprint does not fit its content)")
     return manifest
@@ -208,13 +208,9 @@ def reading(folder: Path, what: str) -> Iterator[None]:
         raise
     except Exception as error:
         raise DamagedArtefact(
-            f"{str(folder)!r}: {what} cannot be read ({shown(error)}); restore it or make it anew"
+            f"{str(folder)!r}: {what} cannot be read ({in_words(error, 120)}); restore it or "
+            "make it anew"
         ) from None
-
-
-def shown(error: Exception) -> str:
-    """An error of a library in a few words."""
-    return (" ".join(str(error).split()) or type(error).__name__)[:120]
 
 
 def damaged(folder: Path, why: str) -> DamagedArtefact:

@@ -31,6 +31,7 @@ __all__ = [
     "UnknownName",
     "Unreachable",
     "UsageError",
+    "in_words",
     "one_of",
     "unknown",
 ]
@@ -109,3 +110,8 @@ def one_of(what: str, got: object, known: Sequence[T]) -> T:
         if name == got:
             return name
     raise unknown(what, got, known)
+
+
+def in_words(error: Exception, most: int = 160) -> str:
+    """What another library says is wrong, in one line; its kind where it says nothing."""
+    return " ".join(str(error).split())[:most] or type(error).__name__

@@ -26,7 +26,7 @@ from skytwin.embeddings.learned import Blend, Learned
 from skytwin.embeddings.neighbours import Neighbours, rank_some
 from skytwin.embeddings.ranker import Combined, Ranker, negative_share
 from skytwin.embeddings.table import Embeddings
-from skytwin.embeddings.vectors import Statistics, Vectors
+from skytwin.embeddings.vectors import Statistics, Vectors, mapped
 from skytwin.errors import DamagedArtefact, Mismatch, UsageError
 from skytwin.run import Run
 
@@ -72,7 +72,7 @@ class Index:
         self.folder, self.manifest = folder, manifest
         self.kind: IndexKind = manifest.recipe["kind"]
         self._inner = inner
-        self._order = np.load(folder / ORDER, mmap_mode="r")
+        self._order = mapped(folder / ORDER)
         self.space = read_space(folder)
 
     @classmethod

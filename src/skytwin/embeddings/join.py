@@ -6,6 +6,7 @@ those of the parts (Chan et al. 1983), so that one pass over the vectors is enou
 
 from __future__ import annotations
 
+import csv
 import shutil
 from collections.abc import Sequence
 from functools import partial
@@ -13,26 +14,19 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from skytwin.artefact import Manifest
-from skytwin.embeddings.table import (
-    CATALOG,
-    ENCODER,
-    SHARDS,
-    STATISTICS,
-    Embeddings,
-    require_comparable,
-)
+from skytwin.embeddings.store import finish_vectors
+from skytwin.embeddings.table import ENCODER, SHARDS, Embeddings, require_comparable
 from skytwin.embeddings.vectors import (
     STORES,
     Statistics,
     Store,
     Vectors,
+    mapped,
     measure,
     steady_scale,
     stored_as,
-    write_array,
 )
 from skytwin.errors import DataError, Mismatch, UsageError, one_of
 from skytwin.files import sync
@@ -106,25 +100,20 @@ def join(
                     names.append(name)
                     if len(names) <= len(run.journal):
                         continue
-                    values = np.load(shard, mmap_mode="r")
+                    values = mapped(shard)
                     run.write(name, partial(_store, shard, values, store))
                     run.record({"file": name, "rows": len(values)})
                     bar.advance(len(values))
         vectors = Vectors.open(run.folder, names)
         statistics = measure(vectors) if store is not None else _merged(opened, vectors)
-        for name, values in vars(statistics).items():
-            run.write(f"{STATISTICS}/{name}.npy", partial(write_array, values))
-        run.write(CATALOG, lambda path: pq.write_table(catalog, path, compression="zstd"))
-        rejected = "".join(_rejected(part, number) for number, part in enumerate(opened))
-        run.write(REJECTED, rejected.encode())
         _copy_encoder(opened[0], run.folder)
-        run.finish(
-            {
-                **_home(opened[0])[1].summary,
-                "shape": list(vectors.shape),
-                "parts": [len(part) for part in opened],
-                "rejected": sum(_home(part)[1].summary.get("rejected", 0) for part in opened),
-            }
+        finish_vectors(
+            run,
+            names,
+            catalog,
+            [line for part in opened for line in _rejected(part)],
+            {**_home(opened[0])[1].summary, "parts": [len(part) for part in opened]},
+            statistics,
         )
     return Embeddings.open(out)
 
@@ -216,11 +205,13 @@ def _merged(parts: Sequence[Embeddings], vectors: Vectors) -> Statistics:
     return found
 
 
-def _rejected(part: Embeddings, number: int) -> str:
-    """The lines of what was left out, those of the first part with their heading."""
+def _rejected(part: Embeddings) -> list[tuple[str, str]]:
+    """What was left out of a part, and why."""
     path = _home(part)[0] / REJECTED
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.is_file() else []
-    return "".join(lines[min(number, 1) :])
+    if not path.is_file():
+        return []
+    with path.open(encoding="utf-8", newline="") as stream:
+        return [(row["id"], row["reason"]) for row in csv.DictReader(stream)]
 
 
 def _copy_encoder(part: Embeddings, folder: Path) -> None:

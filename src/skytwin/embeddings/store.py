@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from skytwin.artefact import Manifest
 from skytwin.embeddings.table import CATALOG, STATISTICS
-from skytwin.embeddings.vectors import Vectors, measure, write_array
+from skytwin.embeddings.vectors import Statistics, Vectors, measure, write_array
 from skytwin.run import Run
 
 __all__ = ["finish_vectors", "shard_rows"]
@@ -32,6 +32,7 @@ def finish_vectors(
     catalog: pa.Table,
     rejected: Iterable[tuple[str, str]],
     summary: Mapping[str, Any],
+    statistics: Statistics | None = None,
 ) -> Manifest:
     """Measure the shards, write the catalogue and what was left out, seal the folder.
 
@@ -46,14 +47,16 @@ def finish_vectors(
     rejected : iterable of (id, reason)
     summary : mapping
         What the manifest says beside shape and count of rejected.
+    statistics : Statistics, optional
+        Of the vectors, where they are known; else they are measured.
     """
     vectors = Vectors.open(run.folder, list(shards))
-    for name, values in vars(measure(vectors)).items():
+    for name, values in vars(statistics or measure(vectors)).items():
         run.write(f"{STATISTICS}/{name}.npy", partial(write_array, values))
     run.write(CATALOG, lambda path: pq.write_table(catalog, path, compression="zstd"))
     left_out = list(rejected)
     run.write("rejected.csv", lambda path: _write_rejected(path, left_out))
-    return run.finish({"shape": list(vectors.shape), **summary, "rejected": len(left_out)})
+    return run.finish({**summary, "shape": list(vectors.shape), "rejected": len(left_out)})
 
 
 def _write_rejected(path: Path, rejected: Sequence[tuple[str, str]]) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 import zarr
 from zarr.storage import ZipStore
 
-from skytwin.errors import BadImage, DataError, UsageError
+from skytwin.errors import BadImage, DataError, UsageError, in_words
 from skytwin.images.npy import npy_header
 from skytwin.images.packed import require_likely
 from skytwin.images.quiet import quiet
@@ -106,7 +106,7 @@ def open_arrays(path: Path) -> dict[str, StoredArray]:
     except (BadImage, DataError) as error:
         raise DataError(f"{str(path)!r}: {error}") from None
     except Exception as error:  # each library has its own errors for damage
-        reason = " ".join(str(error).split())[:160] or type(error).__name__
+        reason = in_words(error)
         raise DataError(f"{str(path)!r} cannot be read: {reason}; fetch or write it anew") from None
 
 

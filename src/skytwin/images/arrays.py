@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from skytwin.errors import BadImage, DataError, UsageError, unknown
+from skytwin.errors import BadImage, DataError, UsageError, in_words, unknown
 from skytwin.images.arrayfiles import StoredArray, open_arrays
 from skytwin.images.packed import require_likely
 from skytwin.images.pixels import check_size, native
@@ -97,7 +97,7 @@ class ArraySource:
         try:
             row = np.asarray(self._array.row(index))
         except Exception as error:  # damage shows as another error in every format
-            reason = " ".join(str(error).split())[:160] or type(error).__name__
+            reason = in_words(error)
             raise BadImage(f"cannot be read: {reason}") from None
         if self._layout == "NHW":
             row = row[None]
@@ -197,7 +197,7 @@ def columns_beside(arrays: Mapping[str, StoredArray], count: int) -> dict[str, p
         try:
             values = array.whole()
         except Exception as error:  # damage shows as another error in every format
-            reason = " ".join(str(error).split())[:160] or type(error).__name__
+            reason = in_words(error)
             raise DataError(f"column {name!r} cannot be read: {reason}") from None
         parts = {name: values}
         if values.dtype.names is not None:

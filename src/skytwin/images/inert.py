@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from skytwin.errors import DataError
+from skytwin.errors import DataError, in_words
 
 __all__ = ["load_plain"]
 
@@ -124,7 +124,7 @@ def load_plain(content: bytes) -> Any:
     except DataError:
         raise
     except Exception as error:  # a damaged pickle fails in every way there is
-        reason = " ".join(str(error).split())[:160] or type(error).__name__
+        reason = in_words(error)
         raise DataError(f"damaged pickle: {reason}") from None
 
 

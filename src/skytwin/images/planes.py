@@ -20,7 +20,7 @@ from astropy.io import fits
 from astropy.wcs import WCS, NoConvergence
 from astropy.wcs.utils import proj_plane_pixel_scales, wcs_to_celestial_frame
 
-from skytwin.errors import BadImage, DataError, UsageError, unknown
+from skytwin.errors import BadImage, DataError, UsageError, in_words, unknown
 from skytwin.images.columns import SkyPositions
 from skytwin.images.packed import inflate
 from skytwin.images.quiet import quiet
@@ -243,7 +243,7 @@ def _load_fits(path: Path, hdu: str | int | Sequence[str | int] | None) -> list[
     except (UsageError, DataError, MemoryError):
         raise
     except Exception as error:  # on a damaged file the libraries raise anything
-        reason = " ".join(str(error).split())[:200] or type(error).__name__
+        reason = in_words(error, 200)
         raise DataError(f"cannot read the mosaic {str(path)!r}: {reason}") from error
 
 

@@ -15,7 +15,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from astropy.table import meta
 
-from skytwin.errors import BadImage, DataError, SkytwinError, UnknownName, UsageError
+from skytwin.errors import BadImage, DataError, SkytwinError, UnknownName, UsageError, in_words
 from skytwin.images.packed import require_likely
 from skytwin.images.table_astropy import (
     read_cat,
@@ -78,9 +78,9 @@ def read_table(path: Path) -> pa.Table:
     except MemoryError:
         raise DataError(f"table {str(path)!r} takes more memory than there is") from None
     except Exception as error:  # on a damaged file the libraries raise anything
-        reason = " ".join(str(error).split()) or type(error).__name__
+        reason = in_words(error, 200)
         raise DataError(
-            f"cannot read {str(path)!r} as a {_ending(path)} table: {reason[:200]}"
+            f"cannot read {str(path)!r} as a {_ending(path)} table: {reason}"
         ) from error
     require_unique(table.column_names, path)
     if table.num_rows == 0 or table.num_columns == 0:

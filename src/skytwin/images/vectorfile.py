@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from skytwin.errors import DataError, UsageError, unknown
+from skytwin.errors import DataError, UsageError, in_words, unknown
 from skytwin.images.arrayfiles import StoredArray, open_arrays
 from skytwin.images.arrays import columns_beside, identifiers, short_names
 
@@ -64,7 +64,7 @@ class VectorFile:
             with np.errstate(over="ignore"):  # a number too large for float32 becomes infinite
                 return np.stack(rows).astype(np.float32)
         except Exception as error:  # damage shows as another error in every format
-            reason = " ".join(str(error).split())[:160] or type(error).__name__
+            reason = in_words(error)
             raise DataError(
                 f"rows {first} to {stop - 1} of {self.location!r} cannot be read: {reason}"
             ) from None

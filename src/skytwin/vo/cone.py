@@ -19,13 +19,14 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from skytwin.answers.export_votable import votable_bytes
-from skytwin.answers.query import resolve
+from skytwin.answers.query import resolve, separation_arcsec
 from skytwin.answers.ranking import How, how_named, make_ranker
 from skytwin.embeddings.names import DEFAULT_METRIC
 from skytwin.embeddings.neighbours import rank_some
 from skytwin.embeddings.table import Embeddings
 from skytwin.errors import SkytwinError, UsageError
 from skytwin.images import arrow
+from skytwin.images.groups import unit_vectors
 
 __all__ = ["ConeSearch", "routes"]
 
@@ -117,11 +118,11 @@ class ConeSearch:
             np.flatnonzero(away <= radius)
         """
         known, tree = self._sky()
-        centre = _unit(np.array([[ra, dec]]))[0]
+        centre = unit_vectors(np.array([[ra, dec]]))[0]
         # A little wider, for rounding; the separation itself decides.
         chord = 2 * np.sin(np.radians(min(radius, 180.0)) / 2) + 1e-9
         near = known[np.array(tree.query_ball_point(centre, chord), dtype=np.int64)]
-        away = _separation(ra, dec, self.positions[near])
+        away = separation_arcsec(self.positions[near], ra, dec) / 3600.0
         inside = away <= radius
         near, away = near[inside], away[inside]
         order = np.lexsort((near, away))
@@ -131,7 +132,10 @@ class ConeSearch:
         with self._lock:
             if self._index is None:
                 known = np.flatnonzero(np.isfinite(self.positions).all(axis=1))
-                self._index = known, cKDTree(_unit(self.positions[known]), balanced_tree=False)
+                self._index = (
+                    known,
+                    cKDTree(unit_vectors(self.positions[known]), balanced_tree=False),
+                )
             return self._index
 
     def _known(self, name: str) -> str:
@@ -261,20 +265,3 @@ def _with_status(document: bytes, *, overflow: bool) -> bytes:
         return before + table + b'\n  <INFO name="QUERY_STATUS" value="OVERFLOW"/>' + after
     head, mark, rest = before.partition(b'<RESOURCE type="results">')
     return head + mark + b'\n  <INFO name="QUERY_STATUS" value="OK"/>' + rest + table + after
-
-
-def _unit(positions: np.ndarray) -> np.ndarray:
-    """Unit vectors (N, 3) of RA and Dec in degrees (N, 2): no pole, no RA 0."""
-    ra, dec = np.radians(positions).T
-    return np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)], axis=1)
-
-
-def _separation(ra: float, dec: float, positions: np.ndarray) -> np.ndarray:
-    """Degrees, exact near 0 and near 180 alike (Vincenty's formula on the sphere)."""
-    here, there = np.radians([ra, dec]), np.radians(positions)
-    turn = there[:, 0] - here[0]
-    sin1, cos1 = np.sin(here[1]), np.cos(here[1])
-    sin2, cos2 = np.sin(there[:, 1]), np.cos(there[:, 1])
-    across = np.hypot(cos2 * np.sin(turn), cos1 * sin2 - sin1 * cos2 * np.cos(turn))
-    degrees: np.ndarray = np.degrees(np.arctan2(across, sin1 * sin2 + cos1 * cos2 * np.cos(turn)))
-    return degrees

@@ -25,7 +25,7 @@ from pyvo.samp import SAMPHubError, SAMPIntegratedClient, conf
 from skytwin.answers.export import write_table
 from skytwin.answers.search import Matches, search
 from skytwin.embeddings.table import Embeddings
-from skytwin.errors import DataError, SkytwinError, Unreachable, UsageError, unknown
+from skytwin.errors import DataError, SkytwinError, Unreachable, UsageError, in_words, unknown
 from skytwin.images.catalog import id_texts, read_table
 from skytwin.images.columns import find_id_column, sky_columns, sky_degrees
 
@@ -167,7 +167,7 @@ class Desk:
                 status = str(reply.get("samp.status"))
                 why = str(dict(reply.get("samp.error", {})).get("samp.errortxt", status))
             except Exception as error:  # the hub's faults are of many kinds
-                status, why = "samp.error", _line(error)
+                status, why = "samp.error", in_words(error)
             # A warning comes with the table loaded.
             if status in ("samp.ok", "samp.warning"):
                 took.append(there[one])
@@ -370,8 +370,4 @@ def _hub_errors() -> Iterator[None]:
     try:
         yield
     except Exception as error:  # the hub's faults are of many kinds
-        raise Unreachable(f"the SAMP hub does not answer ({_line(error)}); restart it") from None
-
-
-def _line(error: Exception) -> str:
-    return (" ".join(str(error).split()) or type(error).__name__)[:160]
+        raise Unreachable(f"the SAMP hub does not answer ({in_words(error)}); restart it") from None
