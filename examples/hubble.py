@@ -18,7 +18,7 @@ import matplotlib.image
 import skimage
 
 import skytwin
-from skytwin import report
+from skytwin import report, report_search
 
 REFERENCE = "hubble_deep_field-00023"  # a face-on blue spiral, the 23rd brightest source
 
@@ -39,7 +39,7 @@ def main(out: Path) -> int:
     )
     matches = skytwin.search(embeddings, REFERENCE, k=25)
     found = skytwin.trust(matches)
-    print(report.describe_matches(found), "\n")
+    print(report_search.describe_matches(found), "\n")
     about = matches.describe()
     for ending in ("vot", "csv"):
         skytwin.write_table(found.table, out / f"candidates.{ending}", about)

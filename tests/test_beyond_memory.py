@@ -20,7 +20,7 @@ from skytwin.answers.maps_place import place
 from skytwin.answers.outliers import outliers
 from skytwin.answers.outliers_settings import OutlierSettings
 from skytwin.errors import DamagedArtefact, DataError, UnknownName, UsageError
-from skytwin.images.cutouts import CATALOG, read_catalog
+from skytwin.images.catalog_file import CATALOG, read_catalog
 from skytwin.images.row_scan import ScannedIndex
 from skytwin.images.rows import RowIndex
 from toys import labelled

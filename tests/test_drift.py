@@ -210,6 +210,22 @@ def test_tail_probability_of_a_usual_object_is_uniform(objects: Embeddings) -> N
     assert found.far.mean() < 0.02
 
 
+def test_a_decision_from_few_warns_as_the_whole_sample_does(objects: Embeddings) -> None:
+    edge = np.zeros(12, dtype=np.float32)
+    asked = [np.float32(s) * (edge + np.eye(12, dtype=np.float32)[0]) for s in (3, 6, 9, 12, 60)]
+    warned = []
+    for like in [*asked, *(f"s{i}" for i in range(40))]:
+        how = {"metric": "euclidean", "limit": 0.01, "seed": 3}
+        whole = far_query(objects, resolve(objects, like), **how)
+        decided = far_query(objects, resolve(objects, like), decide=True, **how)
+        assert decided.far.tolist() == whole.far.tolist()
+        assert decided.warning == whole.warning
+        np.testing.assert_array_equal(decided.nearest, whole.nearest)
+        assert len(decided.sample) in (48, 400)
+        warned.append(len(decided.sample))
+    assert set(warned) == {48, 400}
+
+
 def test_another_entry_of_an_object_is_not_its_neighbour() -> None:
     rng = np.random.default_rng(10)
     x = np.repeat(rng.standard_normal((60, 8)), 2, axis=0)

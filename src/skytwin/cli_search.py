@@ -11,6 +11,7 @@ from skytwin.cli_options import (
     BackgroundSeed,
     CombineName,
     CutoutsAt,
+    Dask,
     DisplayText,
     Emb,
     Emphasis,
@@ -25,6 +26,7 @@ from skytwin.cli_options import (
     Unlike,
     Weights,
     Where,
+    Workers,
     numbers,
     tell,
 )
@@ -88,11 +90,14 @@ def search(
     side: Annotated[int, typer.Option("--side", help="The mosaic is side x side.")] = 5,
     display: DisplayText = None,
     cutouts: CutoutsAt = None,
+    workers: Workers = None,
+    dask: Dask = None,
 ) -> None:
     """Find the objects most like some references."""
-    from skytwin import report
+    from skytwin import report_search as report
     from skytwin.answers.search import search as run
     from skytwin.answers.trust import trust
+    from skytwin.embeddings.engine import open_engine
     from skytwin.embeddings.table import Embeddings
     from skytwin.report_files import check_targets
 
@@ -101,25 +106,27 @@ def search(
         from skytwin.vo import require_extra
 
         require_extra("SAMP", "pyvo")
-    found = run(
-        Embeddings.open(embedding),
-        like,
-        unlike=unlike or (),
-        emphasis=numbers(emphasis, "--emphasis"),
-        k=k,
-        radius=radius,
-        metric=metric,
-        combine=combine,
-        seed=seed,
-        where=where,
-        inside=inside,
-        include_self=include_self,
-        same_arcsec=same_arcsec,
-        match_arcsec=match_arcsec,
-        weights=weights,
-        exact=exact,
-        index=index,
-    )
+    with open_engine(dask=dask, workers=workers) as engine:
+        found = run(
+            Embeddings.open(embedding),
+            like,
+            unlike=unlike or (),
+            emphasis=numbers(emphasis, "--emphasis"),
+            k=k,
+            radius=radius,
+            metric=metric,
+            combine=combine,
+            seed=seed,
+            where=where,
+            inside=inside,
+            include_self=include_self,
+            same_arcsec=same_arcsec,
+            match_arcsec=match_arcsec,
+            weights=weights,
+            exact=exact,
+            index=index,
+            engine=engine,
+        )
     look = report.Look(label=label, side=side, display=display, cutouts=cutouts)
     trusted = trust(
         found,
@@ -171,7 +178,7 @@ def purity(
     save: Save = None,
 ) -> None:
     """Measure how pure the list is at every distance, on labelled objects."""
-    from skytwin import report
+    from skytwin import report_purity as report
     from skytwin.answers.purity import purity as run
     from skytwin.embeddings.table import Embeddings
     from skytwin.report_files import check_targets

@@ -3,16 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from skytwin.answers.export import FORMATS, write_table
+from skytwin.answers.query import Reference
+from skytwin.embeddings.table import Embeddings
 from skytwin.files import require_new
-from skytwin.run import require_free
+from skytwin.run import require_free, result_folder
 
-__all__ = ["PICTURES", "check_targets", "draw_pictures", "save_each", "save_picture", "written"]
+__all__ = [
+    "PICTURES",
+    "check_targets",
+    "draw_pictures",
+    "query_folder",
+    "save_each",
+    "save_picture",
+    "written",
+]
 
 PICTURES = (".png", ".pdf")
 
@@ -29,6 +40,25 @@ def written(paths: Sequence[Path], blind: str | None = None, what: str = "a mosa
     """What to say of files, and of pictures that could not be drawn."""
     lines = [f"written: {', '.join(map(str, paths))}"] if paths else []
     return "\n".join(lines + ([f"  without {what}: {blind}"] if blind else []))
+
+
+def query_folder(
+    out: Path,
+    kind: str,
+    settings: Mapping[str, Any],
+    references: Sequence[Reference],
+    embeddings: Embeddings,
+) -> AbstractContextManager[Path]:
+    """The folder for what some references gave, with its manifest."""
+    parent = embeddings.as_parent()
+    return result_folder(
+        out,
+        kind=kind,
+        recipe={**settings, "references": [r.told for r in references]},
+        summary={"objects": len(embeddings)},
+        inputs={"embedding": parent.path},
+        parents={"embeddings": parent},
+    )
 
 
 def draw_pictures(where: Path, drawings: Mapping[str, Any], meta: Mapping[str, str]) -> None:

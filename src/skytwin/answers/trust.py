@@ -5,18 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pyarrow as pa
 
-from skytwin.answers.calibrate import Calibration, calibrate
 from skytwin.answers.drift_far import FarQuery, far_query
-from skytwin.answers.labels import Labels
 from skytwin.answers.ranking import eligible
 from skytwin.answers.search import Matches
 from skytwin.answers.significance import Significance, significance
 from skytwin.embeddings.neighbours import rank_all
 from skytwin.errors import DataError
 from skytwin.images import arrow
+
+if TYPE_CHECKING:
+    from skytwin.answers.calibrate import Calibration
+    from skytwin.answers.labels import Labels
 
 __all__ = ["Trust", "trust"]
 
@@ -117,6 +120,7 @@ def trust(
                 matches.references,
                 metric=matches.settings["metric"],
                 same_arcsec=matches.settings["same_arcsec"],
+                decide=True,
                 seed=seed,
                 quiet=quiet,
             )
@@ -124,6 +128,9 @@ def trust(
             notes.append(f"not compared with chance: {reason}")
     calibration = None
     if positive is not None or labels is not None:
+        # Slow to import, and most searches have no labels.
+        from skytwin.answers.calibrate import calibrate
+
         calibration = calibrate(
             _all(matches), positive=positive, labels=labels, group_arcsec=group_arcsec, seed=seed
         )

@@ -17,7 +17,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.optimize import minimize
 from scipy.special import expit
 from threadpoolctl import threadpool_limits
 
@@ -223,6 +222,9 @@ def _regress(
 
     of scikit-learn, which takes longer to import than a search of 100 000 objects takes.
     """
+    # Slow to import, and only learned directions need it.
+    from scipy.optimize import minimize
+
     sign, total = np.where(target, 1.0, -1.0), weights.sum()
     share, penalty = weights / total, ridge / total
 

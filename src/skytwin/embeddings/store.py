@@ -12,8 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from skytwin.artefact import Manifest
-from skytwin.embeddings.table import CATALOG, STATISTICS
+from skytwin.embeddings.table import STATISTICS
 from skytwin.embeddings.vectors import Statistics, Vectors, measure, write_array
+from skytwin.images.catalog_file import CATALOG
 from skytwin.run import Run
 
 __all__ = ["finish_vectors", "shard_rows"]

@@ -21,18 +21,20 @@ from skytwin.embeddings.sample import Sample, draw
 from skytwin.embeddings.vectors import Statistics, Vectors, mapped, measure
 from skytwin.errors import Mismatch, UsageError, unknown
 from skytwin.images import arrow
+from skytwin.images.catalog_file import read_catalog
 from skytwin.images.columns import canonical_positions
 from skytwin.images.compare import require_same_scale
-from skytwin.images.cutouts import Cutouts, read_catalog
 from skytwin.images.row_scan import ScannedIndex
 from skytwin.images.rows import RowIndex
 
 if TYPE_CHECKING:
     from astropy.table import Table
 
+    from skytwin.images.cutouts import Cutouts
+
 __all__ = ["Embeddings"]
 
-CATALOG, ENCODER, STATISTICS, SHARDS = "catalog.parquet", "encoder", "statistics", "vectors"
+ENCODER, STATISTICS, SHARDS = "encoder", "statistics", "vectors"
 
 
 class Embeddings:
@@ -193,6 +195,9 @@ class Embeddings:
         Mismatch
             The folder holds other cutouts.
         """
+        # Zarr is slow to import, and a search that prints text shows no image.
+        from skytwin.images.cutouts import Cutouts
+
         parent = self.manifest.parents.get("cutouts") if self.manifest else None
         if folder is None:
             if parent is None or self.folder is None:

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.parquet as pq
 import zarr
 from zarr.codecs import BloscCodec
 
 from skytwin.artefact import Manifest, Parent, reading
 from skytwin.errors import UsageError
 from skytwin.files import write_atomically
+from skytwin.images.catalog_file import read_catalog
 from skytwin.images.columns import canonical_positions
 from skytwin.images.row_scan import ScannedIndex
 from skytwin.images.rows import RowIndex
@@ -29,9 +29,9 @@ from skytwin.images.rows import RowIndex
 if TYPE_CHECKING:
     from astropy.table import Table
 
-__all__ = ["CATALOG", "PIXELS", "Cutouts", "Geometry", "read_catalog", "sized_pixels"]
+__all__ = ["PIXELS", "REJECTED", "Cutouts", "Geometry", "sized_pixels"]
 
-PIXELS, CATALOG, REJECTED = "pixels.zarr", "catalog.parquet", "rejected.csv"
+PIXELS, REJECTED = "pixels.zarr", "rejected.csv"
 _DESCRIPTION = "zarr.json"
 _CHUNK_BYTES, _SHARD_BYTES = 1 << 20, 64 << 20
 
@@ -99,29 +99,6 @@ def sized_pixels(folder: Path, geometry: Geometry, shard_rows: int, count: int) 
     (folder / PIXELS).mkdir(exist_ok=True)
     write_atomically(folder / PIXELS / _DESCRIPTION, store[_DESCRIPTION].to_bytes())
     return zarr.open_array(folder / PIXELS, mode="r+")
-
-
-def read_catalog(folder: Path, count: int) -> pa.Table:
-    """The catalogue of a folder, which must have so many rows, a group of them at a time.
-
-    Equivalent to::
-
-        pq.read_table(folder / CATALOG)
-
-    which takes half as much memory again for what it holds at the same time.
-    """
-    with (
-        reading(folder, CATALOG),
-        pq.ParquetFile(folder / CATALOG, memory_map=True, pre_buffer=False) as stored,
-    ):
-        if stored.metadata.num_rows != count:
-            raise ValueError(f"{stored.metadata.num_rows} rows for {count} objects")
-        groups = [stored.read_row_group(n) for n in range(stored.num_row_groups)]
-        table = pa.concat_tables(groups) if groups else stored.schema_arrow.empty_table()
-        if not pa.types.is_string(table.schema.field("id").type):
-            raise ValueError("no column id of text")
-    pa.default_memory_pool().release_unused()
-    return table
 
 
 class Cutouts:

@@ -19,9 +19,9 @@ from skytwin.artefact import PARTS
 from skytwin.errors import BadImage, DataError, UsageError
 from skytwin.files import hash_file, sync
 from skytwin.images.catalog import read_table
+from skytwin.images.catalog_file import CATALOG
 from skytwin.images.compare import arcsec, same_scale
 from skytwin.images.cutouts import (
-    CATALOG,
     PIXELS,
     REJECTED,
     Cutouts,

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from skytwin.answers.query import fit_image
+from skytwin.answers.query_image import fit_image
 from skytwin.embeddings.table import Embeddings
 from skytwin.encoders.encoder import Encoder
 from skytwin.encoders.load import load_saved
