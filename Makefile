@@ -1,4 +1,4 @@
-# make demo | test | test-all | lint | docs | bench | check  -- each sets up what it needs in .venv
+# make demo | test | test-all | lint | docs | bench | package | check  -- each sets up what it needs in .venv
 PYTHON ?= python3
 JOBS ?= 2
 VENV := .venv
@@ -9,7 +9,7 @@ DEMO_READY := $(VENV)/.ready-demo
 FULL_READY := $(VENV)/.ready-full
 INPUTS := pyproject.toml constraints.txt
 
-.PHONY: demo test test-slow test-all lint docs bench check clean
+.PHONY: demo test test-slow test-all lint docs bench package check clean
 
 demo: $(DEMO_READY)
 	rm -rf demo
@@ -38,10 +38,14 @@ docs: $(FULL_READY)
 bench: $(FULL_READY)
 	$(BIN)/python -W ignore benchmarks/bench.py
 
+package: $(FULL_READY)
+	rm -rf dist build/lib build/bdist*
+	$(BIN)/python -m build --no-isolation --outdir dist .
+
 check: lint test-all docs
 
 clean:
-	rm -rf $(VENV) demo site build
+	rm -rf $(VENV) demo site build dist
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)

@@ -76,7 +76,7 @@ def write_inputs(home: Path, rows: int) -> None:
             ]  # fmt: skip
             table.write_table(pa.table([pa.array(c) for c in columns], schema=schema))
     vectors.flush()
-    shape = (rows // 10, 8, 8)
+    shape = (rows, 8, 8)
     images = np.lib.format.open_memmap(home / "images.npy", "w+", np.uint8, shape)
     for first in range(0, len(images), _BLOCK):
         some = images[first : first + _BLOCK]

@@ -68,6 +68,7 @@ VERBS: dict[str, str] = {
     "certify plan": "certify plan {home}/emb --like g000 --purity 0.3 --budget 60 --out {out}",
     "certify next": "certify next {home}/plan {home}/answers.csv --out {out}",
     "certify run": "certify run {home}/plan {home}/answers.csv --out {out}",
+    "labels export": "labels export {home}/book.sqlite --out {out}.csv",
     "reproduce ulisse": "reproduce ulisse --cutouts {home}/cut --label kind=a "
     "--bands band1,band1,band1 --embedding {home}/emb --draws 2 --out {out} --quiet",
     "reproduce rgz": "reproduce rgz --encoder pca:4 --count 200 --classifiers knn,lda --folds 2 "
@@ -85,6 +86,7 @@ _NEEDS = {
     "probe": VERBS["probe"],
     "map": VERBS["map"],
     "plan": VERBS["certify plan"] + " --to-label {home}/ask.csv",
+    "book.sqlite": "labels import {out} {home}/emb {home}/labels.csv --question q --who ann",
 }
 
 
@@ -155,6 +157,8 @@ def prepare(home: Path, names: Sequence[str]) -> None:
         for row in range(count):
             kind = "ab"[row % 4 > 0]
             writer.writerow([f"g{row:03d}", 10 + row / 50, -5, kind, f"{rng.uniform(15, 20):.3f}"])
+    lines = [f"g{row:03d},{'yes' if row % 4 == 0 else 'no'}" for row in range(20)]
+    (home / "labels.csv").write_text("\n".join(["id,label", *lines]))
     if any("{home}/fits" in VERBS[name] for name in names):
         from command import images
 

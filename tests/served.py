@@ -42,11 +42,11 @@ def client(asked: Settings, host: str = "127.0.0.1:8000") -> Iterator[TestClient
 
 
 @contextlib.contextmanager
-def running(asked: Settings) -> Iterator[str]:
-    """The application at a free port of this machine; its address."""
+def running(asked: Settings, port: int = 0) -> Iterator[str]:
+    """The application at a port of this machine, a free one by default; its address."""
     config = uvicorn.Config(
         create_app(Library(asked)),
-        port=0,
+        port=port,
         log_level="error",
         ws="none",
         timeout_graceful_shutdown=1,

@@ -41,6 +41,11 @@ def test_rows_found_by_reading_are_those_of_a_dictionary() -> None:
     assert "o400" not in found
     with pytest.raises(UnknownName, match="did you mean: o39"):
         found["o399x"]
+    many = ScannedIndex(chunks)
+    many.note(names[100:200], range(100, 200))
+    assert [many[name] for name in names[100:200]] == list(range(100, 200))
+    assert "_whole" not in vars(many)  # the dictionary was not made
+    assert many["o3"] == 3
     twice = ScannedIndex(pa.chunked_array([["a", "b"], ["a"]]))
     assert twice["b"] == 1
     with pytest.raises(DataError, match="duplicate id 'a'"):

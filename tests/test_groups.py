@@ -20,6 +20,7 @@ from skytwin.images.groups import (
     grouped_folds,
     grouped_split,
     merge_groups,
+    rows_at,
     sky_groups,
     sky_pairs,
     straddling,
@@ -108,6 +109,18 @@ def test_pairs_carry_their_separation() -> None:
     assert within is not None
     assert (within[0][:, 0] < within[0][:, 1]).all()
     assert sky_pairs(np.full((3, 2), np.nan), 4.0)[0].shape == (0, 2)  # type: ignore[index]
+
+
+def test_rows_at_a_place_are_those_of_astropy() -> None:
+    positions = scattered(np.random.default_rng(4), 300)
+    sky = SkyCoord(positions, unit="deg")
+    one, two, _, _ = search_around_sky(sky, sky, 3 * u.arcsec)
+    asked = np.arange(0, 300, 7)
+    for row, found in zip(asked, rows_at(positions, asked, 3.0), strict=True):
+        np.testing.assert_array_equal(found, np.sort(two[one == row]))
+    unknown = np.vstack([positions, [np.nan, np.nan]])
+    assert [list(each) for each in rows_at(unknown, np.array([300]), 3.0)] == [[300]]
+    assert [list(each) for each in rows_at(None, np.array([4, 5]), 3.0)] == [[4], [5]]
 
 
 def test_merging_joins_what_either_joins() -> None:

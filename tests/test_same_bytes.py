@@ -23,10 +23,11 @@ pytest.importorskip("zuko")
 TESTS = Path(__file__).parent
 #: Made of other commands, and takes half as long as all of them: with ``SKYTWIN_LONG=1`` only.
 LONG = ("reproduce rgz",)
-#: Servers, which end when they are told to, and what asks archives on the network.
-NOT_RUN = {"serve", "samp", "fetch"}
+#: Servers, which end when they are told to, what asks archives on the network, what only prints,
+#: and what writes down the time.
+NOT_RUN = {"serve", "samp", "fetch", "labels show", "labels import"}
 #: What writes one file, not a folder.
-SINGLE = {"info", "footprint"}
+SINGLE = {"info", "footprint", "labels export"}
 Ended = tuple[dict[str, object], dict[str, str]]
 
 

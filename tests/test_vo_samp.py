@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import queue
 import shutil
 import signal
 import subprocess
@@ -14,15 +13,13 @@ import xmlrpc.client
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
-from astropy.io import votable
-from astropy.table import Table
-from pyvo.samp import SAMPHubServer, SAMPIntegratedClient, conf
+from pyvo.samp import SAMPHubServer
 
 from command import done
+from samp_programs import Viewer, hub_running, lock_file
 from skytwin.answers.export import write_table
 from skytwin.answers.search import search
 from skytwin.errors import DataError, UnknownName, Unreachable, UsageError
@@ -31,42 +28,11 @@ from skytwin.vo.samp import Desk, Question, answer, send_matches
 from toys import labelled
 
 
-class Viewer:
-    """A program such as TOPCAT: loads the tables it is sent, and points at things."""
-
-    def __init__(self, name: str = "Viewer 1.0", *, works: bool = True) -> None:
-        self.tables: queue.Queue[tuple[dict[str, Any], Table]] = queue.Queue()
-        self.works = works
-        self.client = SAMPIntegratedClient(name=name, addr="127.0.0.1")
-        self.client.connect()
-        self.client.bind_receive_call("table.load.votable", self.load)
-
-    def load(self, key: str, sender: str, number: str, mtype: str, params: Any, extra: Any) -> None:
-        if not self.works:
-            error = {"samp.status": "samp.error", "samp.error": {"samp.errortxt": "no memory"}}
-            return self.client.reply(number, error)
-        # Read as it comes: the file need not outlive the reply.
-        path = urlsplit(params["url"]).path
-        table = votable.parse(path, verify="exception").get_first_table().to_table()
-        self.tables.put((dict(params), table))
-        return self.client.reply(number, {"samp.status": "samp.ok", "samp.result": {}})
-
-    def say(self, mtype: str, **params: Any) -> None:
-        self.client.enotify_all(mtype, **params)
-
-    def got(self) -> tuple[dict[str, Any], Table]:
-        return self.tables.get(timeout=20)
-
-
 @pytest.fixture
 def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SAMPHubServer]:
-    monkeypatch.setenv("SAMP_HUB", f"std-lockurl:file://{tmp_path / 'samp-hub'}")
-    with conf.set_temp("use_internet", False):
-        server = SAMPHubServer(web_profile=False, addr="127.0.0.1")
-        server.start()
+    monkeypatch.setenv(*lock_file(tmp_path))
+    with hub_running() as server:
         yield server
-        if server.is_running:
-            server.stop()
 
 
 @pytest.fixture
@@ -80,7 +46,7 @@ def viewer(hub: SAMPHubServer) -> Iterator[Viewer]:
 def test_without_a_hub_one_line_says_what_to_do(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("SAMP_HUB", f"std-lockurl:file://{tmp_path / 'none'}")
+    monkeypatch.setenv(*lock_file(tmp_path / "none"))
     with pytest.raises(Unreachable, match="no SAMP hub .* start TOPCAT or Aladin"), Desk():
         pass
 

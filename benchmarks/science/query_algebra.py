@@ -43,6 +43,8 @@ RADIO: dict[str, tuple[str, list[str], int]] = {
 SETTINGS: dict[str, dict[str, Any]] = {
     "recipe": {},
     "best": {"orbit": "d4", "crop": "64,96", "root": True},
+    # A quarter less work, and level with it.
+    "small": {"orbit": "d4", "crop": "64,96", "root": True, "size": 192},
     "best, no orbit": {"crop": "64,96", "root": True},
 }
 

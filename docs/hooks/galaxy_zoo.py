@@ -41,7 +41,7 @@ def prepare() -> None:
     from query_algebra import embedding
 
     BUILD.mkdir(parents=True, exist_ok=True)
-    made = embedding(BUILD, "best").folder
+    made = embedding(BUILD, "small").folder
     for link, target in (("gz1-emb", made), ("gz1", BUILD / "gz1.cutouts")):
         if not Path(link).exists() and target is not None:
             Path(link).symlink_to(target, target_is_directory=True)

@@ -108,7 +108,7 @@ class Manifest:
                     "to resume and finish it"
                 )
             raise UsageError(f"{str(path)!r} has no {MANIFEST}; expected a folder skytwin wrote")
-        manifest = _read_manifest(path)
+        manifest = read_manifest(path)
         if kind is not None and manifest.kind != kind:
             raise UsageError(f"{str(path)!r} holds {manifest.kind}; expected {kind}")
         manifest.verify(path)
@@ -152,7 +152,8 @@ class Manifest:
         }
 
 
-def _read_manifest(path: Path) -> Manifest:
+def read_manifest(path: Path) -> Manifest:
+    """Read a folder's manifest, held against itself; its files are left aside."""
     try:
         data = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
         if data["schema"] != SCHEMA:

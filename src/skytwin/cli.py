@@ -18,6 +18,7 @@ from skytwin.cli_generate import generate
 from skytwin.cli_images import embed, ingest
 from skytwin.cli_importance import importance
 from skytwin.cli_index import index, join
+from skytwin.cli_labels import app as labels_app
 from skytwin.cli_map import map_
 from skytwin.cli_options import DisplayText
 from skytwin.cli_outliers import outliers
@@ -69,8 +70,27 @@ for verb in (
     app.command()(verb)
 app.command("map")(map_)
 app.add_typer(certify_app, name="certify")
+app.add_typer(labels_app, name="labels")
 app.add_typer(reproduce_app, name="reproduce")
 _INTERRUPTED = 130
+
+
+def _tell_version(asked: bool) -> None:
+    if asked:
+        from importlib.metadata import version
+
+        typer.echo(version("skytwin"))
+        raise typer.Exit
+
+
+@app.callback()
+def skytwin(
+    version: Annotated[
+        bool,
+        typer.Option("--version", callback=_tell_version, is_eager=True, help="Say which it is."),
+    ] = False,
+) -> None:
+    """Find more objects like these, in my survey, with a purity I can trust."""
 
 
 @app.command()

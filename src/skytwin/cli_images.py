@@ -87,7 +87,11 @@ def ingest(
     layout: Annotated[
         str | None, typer.Option("--layout", help="Array file: NHW, NCHW or NHWC.")
     ] = None,
-    workers: Annotated[int | None, typer.Option("--workers", help="Reading threads.")] = None,
+    threads: Annotated[
+        int | None, typer.Option("--threads", help="Reading threads [one per core].")
+    ] = None,
+    workers: Workers = None,
+    dask: Dask = None,
     quiet: Quiet = False,
 ) -> None:
     """Turn images into cutouts, joined with a catalogue."""
@@ -123,7 +127,9 @@ def ingest(
         dataset=dataset,
         ids=ids,
         layout=layout,
+        threads=threads,
         workers=workers,
+        dask=dask,
         quiet=quiet,
     )
     from skytwin.report import describe_cutouts

@@ -9,11 +9,13 @@ import typer
 
 from skytwin.cli_options import (
     CutoutsAt,
+    Dask,
     GroupArcsec,
     Quiet,
     Result,
     Save,
     Where,
+    Workers,
     listed,
     numbers,
     tell,
@@ -74,6 +76,8 @@ def probe(
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Of splits, folds, draws, forests.")] = 0,
     jobs: Annotated[int, typer.Option("--jobs", help="Threads of the forests.")] = 1,
+    workers: Workers = None,
+    dask: Dask = None,
     out: Annotated[
         Path | None,
         typer.Option(
@@ -89,6 +93,7 @@ def probe(
     from skytwin.answers.probe import probe as run
     from skytwin.answers.probe_data import joined_name, widest
     from skytwin.answers.probe_kept import require_keepable
+    from skytwin.embeddings.engine import open_engine
     from skytwin.embeddings.table import Embeddings
     from skytwin.images.cutouts import Cutouts
     from skytwin.report_files import check_targets
@@ -102,28 +107,30 @@ def probe(
             raise UsageError(f"--keep {keep} needs a folder to keep it in; give --out FOLDER")
         if keep not in chosen:
             raise unknown("classifier to keep", keep, chosen, "name it in --classifiers, too")
-    found = run(
-        opened,
-        label,
-        together=together,
-        split=split,
-        positive=positive_class,
-        where=where,
-        classifiers=listed(classifiers),
-        folds=folds,
-        repeats=repeats,
-        group_arcsec=group_arcsec,
-        bootstrap=bootstrap,
-        budget=[] if budget.strip() == "none" else _counts(budget),
-        draws=draws,
-        baselines=baselines,
-        crop=crop,
-        cutouts=Cutouts(cutouts) if cutouts is not None else None,
-        seed=seed,
-        jobs=jobs,
-        out=out,
-        quiet=quiet,
-    )
+    with open_engine(dask=dask, workers=workers) as engine:
+        found = run(
+            opened,
+            label,
+            together=together,
+            split=split,
+            positive=positive_class,
+            where=where,
+            classifiers=listed(classifiers),
+            folds=folds,
+            repeats=repeats,
+            group_arcsec=group_arcsec,
+            bootstrap=bootstrap,
+            budget=[] if budget.strip() == "none" else _counts(budget),
+            draws=draws,
+            baselines=baselines,
+            crop=crop,
+            cutouts=Cutouts(cutouts) if cutouts is not None else None,
+            seed=seed,
+            jobs=jobs,
+            engine=engine,
+            out=out,
+            quiet=quiet,
+        )
     names = [*found.embeddings, *([joined_name(found.embeddings)] if together else [])]
     kept = [found.fit_final(keep, name) for name in names] if keep is not None else []
     typer.echo(report_probe.describe(found))

@@ -126,6 +126,7 @@ def search(
             exact=exact,
             index=index,
             engine=engine,
+            quiet=False,
         )
     look = report.Look(label=label, side=side, display=display, cutouts=cutouts)
     trusted = trust(

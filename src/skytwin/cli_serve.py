@@ -36,6 +36,30 @@ def serve(
         Path | None,
         typer.Option("--outliers", help="Folder of `skytwin outliers`: its scores as columns."),
     ] = None,
+    moc: Annotated[
+        list[Path] | None,
+        typer.Option("--moc", help="MOC to draw and to search within (.fits, .json). Repeatable."),
+    ] = None,
+    samp: Annotated[
+        bool, typer.Option("--samp", help="What TOPCAT or Aladin points at becomes the query.")
+    ] = False,
+    aladin: Annotated[
+        bool,
+        typer.Option("--aladin", help="Offer Aladin Lite, loaded from the CDS when turned on."),
+    ] = False,
+    aladin_from: Annotated[
+        Path | None, typer.Option("--aladin-from", help="Folder with aladin.js to load it from.")
+    ] = None,
+    label_book: Annotated[
+        Path | None,
+        typer.Option(
+            "--label-book", help="File of the labels given on the page; beside EMB by default."
+        ),
+    ] = None,
+    plans: Annotated[
+        list[Path] | None,
+        typer.Option("--plan", help="Folder of `certify plan`, to label. Repeatable."),
+    ] = None,
     port: Annotated[int, typer.Option("--port", help="Port; 0: any that is free.")] = 0,
     host: Annotated[
         str, typer.Option("--host", help="Address to listen at; another needs --token.")
@@ -68,6 +92,12 @@ def serve(
         positive=tuple(positive or ()),
         labels=labels,
         outliers=outliers,
+        mocs=tuple(moc or ()),
+        samp=samp,
+        aladin=aladin,
+        aladin_from=aladin_from,
+        label_book=label_book,
+        plans=tuple(plans or ()),
         weights=weights,
         host=host,
         port=port,

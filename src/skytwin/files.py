@@ -9,6 +9,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from skytwin.addresses import require_here
 from skytwin.errors import DataError, OutputExists, UsageError, unknown
 
 __all__ = ["disk_errors", "hash_file", "require_new", "sync", "write_atomically"]
@@ -52,6 +53,7 @@ def require_new(path: Path, endings: Sequence[str] = ()) -> None:
     UsageError
         Its folder is not there.
     """
+    require_here(path)
     if endings and path.suffix.lower() not in endings:
         raise unknown("format", path.suffix or path.name, endings)
     if path.exists():

@@ -13,6 +13,7 @@ from skytwin.artefact import Manifest
 from skytwin.embeddings.table import Embeddings
 from skytwin.errors import unknown
 from skytwin.files import require_new, write_atomically
+from skytwin.images.at_hand import at_hand
 from skytwin.images.cutouts import REJECTED, Cutouts
 
 __all__ = ["describe_cutouts", "describe_embeddings", "describe_folder", "save_sheet"]
@@ -55,6 +56,7 @@ def describe_embeddings(embeddings: Embeddings) -> str:
 
 def describe_folder(folder: Path, *, verify: bool) -> str:
     """Kind, recipe, parents and size of an artefact."""
+    folder = at_hand(folder)
     manifest = Manifest.open(folder)
     if verify:
         manifest.verify(folder, every_byte=True)

@@ -26,7 +26,8 @@ def check_targets(save: Sequence[Path]) -> None:
 
 def leads() -> bool:
     """Whether this is the process that reports: one of several does."""
-    return os.environ.get("LOCAL_RANK", "0") == "0" and os.environ.get("RANK", "0") == "0"
+    ranks = ("RANK", "SLURM_PROCID", "LOCAL_RANK")
+    return all(os.environ.get(name, "0") == "0" for name in ranks)
 
 
 def describe(folder: Path) -> str:

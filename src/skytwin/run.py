@@ -16,6 +16,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from skytwin.addresses import require_here
 from skytwin.artefact import (
     JOURNAL,
     LOCK,
@@ -77,6 +78,7 @@ class Run:
         self._created = False
 
     def __enter__(self) -> Self:
+        require_here(self.folder)
         if self.folder.exists() and not self.folder.is_dir():
             raise OutputExists(f"{str(self.folder)!r} is a file; --out takes a folder")
         with disk_errors(self.folder):
@@ -259,6 +261,7 @@ def _read_journal(folder: Path) -> list[dict[str, Any]]:
 
 def require_free(folder: Path) -> None:
     """Refuse a folder that holds anything, or a file in its place (`OutputExists`)."""
+    require_here(folder)
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise OutputExists(f"{str(folder)!r} exists and is not empty; choose another --out")
 

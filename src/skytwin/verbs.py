@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +20,13 @@ from skytwin.encoders.bundled import PREFIX, bundled_folder
 from skytwin.encoders.encoder import Encoder
 from skytwin.encoders.load import PRESETS, adapted, load_saved, open_encoder
 from skytwin.errors import Mismatch, UsageError, one_of, unknown
+from skytwin.images.at_hand import at_hand
 from skytwin.images.compare import require_same_flux
 from skytwin.images.cutouts import Cutouts
 from skytwin.images.detect import DetectSettings
 from skytwin.images.framing import Framing
 from skytwin.images.ingest import ingest_source
+from skytwin.images.ingest_elsewhere import Elsewhere as ReadElsewhere
 from skytwin.images.ingest_rows import Catalog
 from skytwin.images.mosaic import MosaicSource
 from skytwin.images.open_source import open_source
@@ -42,6 +45,7 @@ def open(folder: str | Path) -> Cutouts | Embeddings | Encoder:  # noqa: A001  (
     DamagedArtefact
         A file is not what it was when the folder was finished.
     """
+    folder = at_hand(folder)
     manifest = Manifest.open(folder)
     if manifest.kind == "cutouts":
         return Cutouts(folder)
@@ -79,7 +83,9 @@ def ingest(
     y_column: str | None = None,
     pixel_origin: int | None = None,
     detect: bool | DetectSettings = False,
+    threads: int | None = None,
     workers: int | None = None,
+    dask: str | None = None,
     quiet: bool = False,
 ) -> Cutouts:
     """Turn images into `Cutouts`.
@@ -122,8 +128,12 @@ def ingest(
         (``X_IMAGE``), else 0.
     detect : bool or DetectSettings
         Find the objects in the mosaic.
+    threads : int, optional
+        Reading threads of this process; the number of cores by default.
     workers : int, optional
-        Reading threads.
+        Read in so many processes of this machine, of one thread each.
+    dask : str, optional
+        Read on the workers of this Dask scheduler, which must see the same files.
     quiet : bool
         Show no progress.
 
@@ -154,12 +164,13 @@ def ingest(
         )
     sources = [source] if isinstance(source, (str, Path)) else list(source)
     named = tuple(bands) if bands is not None else None
-    opened: ImageSource
+    reader: partial[Any]
     if cut:
         settings = detect if isinstance(detect, DetectSettings) else DetectSettings()
         if size is None:
             raise UsageError("cutting from a mosaic needs --size PIXELS, the side of a cutout")
-        opened = MosaicSource(
+        reader = partial(
+            MosaicSource,
             [Path(path) for path in sources],
             positions=[Path(path) for path in tables],
             detect=settings if detect else None,
@@ -181,7 +192,8 @@ def ingest(
                 f"{len(sources)} sources; several are bands of a mosaic and need --positions "
                 "TABLE or --detect"
             )
-        opened = open_source(
+        reader = partial(
+            open_source,
             str(sources[0]),
             pattern=pattern,
             bands=named,
@@ -202,16 +214,22 @@ def ingest(
         )
     elif match_arcsec is not None:
         raise UsageError("--match-arcsec joins a catalogue; give one with --catalog TABLE")
-    return ingest_source(
-        opened,
-        out,
-        catalog=joined,
-        framing=framing,
-        pixel_scale=pixel_scale,
-        unit=unit,
-        workers=workers,
-        quiet=quiet,
-    )
+    if threads is not None and (workers is not None or dask is not None):
+        raise UsageError("--threads read in this process; leave it out with --workers or --dask")
+    opened = reader()
+    with open_engine(dask=dask, workers=workers) as engine:
+        there = None if engine is None else ReadElsewhere(workers=engine, open=_absolute(reader))
+        return ingest_source(
+            opened,
+            out,
+            catalog=joined,
+            framing=framing,
+            pixel_scale=pixel_scale,
+            unit=unit,
+            threads=threads,
+            elsewhere=there,
+            quiet=quiet,
+        )
 
 
 def embed(
@@ -397,6 +415,20 @@ def _finished(
         want = (np.dtype(made_from["image_dtype"]), made_from["image_unit"])
         require_same_flux((cutouts.dtype, cutouts.unit), want, str(cutouts.folder))
     return dataclasses.replace(opened, **given)
+
+
+def _absolute(reader: partial[Any]) -> partial[ImageSource]:
+    """The same for workers, which stand in another folder."""
+
+    def whole(path: Any) -> Any:
+        if isinstance(path, list):
+            return [whole(each) for each in path]
+        return type(path)(Path(path).resolve()) if Path(path).exists() else path
+
+    named = {**reader.keywords}
+    if "positions" in named:
+        named["positions"] = whole(named["positions"])
+    return partial(reader.func, *map(whole, reader.args), **named)
 
 
 def _refuse(why: str, options: dict[str, Any]) -> None:

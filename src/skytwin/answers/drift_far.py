@@ -19,7 +19,7 @@ from skytwin.embeddings.metric import scorer
 from skytwin.embeddings.names import DEFAULT_METRIC, SAMPLED, check_metric
 from skytwin.embeddings.table import Embeddings
 from skytwin.errors import DataError, UsageError
-from skytwin.images.groups import sky_groups
+from skytwin.images.groups import rows_at
 from skytwin.progress import Progress
 
 __all__ = ["FarQuery", "far_query"]
@@ -185,12 +185,8 @@ def far_query(
             f"limit {limit:g} with a sample of {len(drawn)} objects; expected at least "
             f"{least:.2g}, or a larger sample"
         )
-    groups = sky_groups(embeddings.positions, same_arcsec, len(embeddings))
     hidden = [np.flatnonzero(mask) for mask in own]
-    order = np.argsort(groups, kind="stable")
-    starts = np.searchsorted(groups[order], groups[drawn], side="left")
-    ends = np.searchsorted(groups[order], groups[drawn], side="right")
-    hidden += [order[a:b] for a, b in zip(starts, ends, strict=True)]
+    hidden += rows_at(embeddings.positions, drawn, same_arcsec)
     vectors = np.concatenate(
         [np.stack([r.vector for r in positives]), embeddings.vectors.take(drawn)]
     )
@@ -206,7 +202,7 @@ def far_query(
     return FarQuery(
         names=tuple(reference.name for reference in positives),
         nearest=distance[:first],
-        nearest_ids=tuple(str(embeddings.ids[r]) for r in row[:first]),
+        nearest_ids=tuple(embeddings.names(row[:first])),
         tail_probability=(1 + above) / (1 + len(others)),
         sample=others,
         metric=checked,

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 import errno
 import io
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from skytwin.answers.export_fits import fits_bytes
-from skytwin.answers.export_text import csv_bytes, ecsv_bytes
+from skytwin.answers.export_text import csv_parts, ecsv_bytes
 from skytwin.answers.export_votable import votable_bytes
 from skytwin.errors import DataError, UsageError, unknown
 from skytwin.files import require_new, write_atomically
@@ -60,14 +60,16 @@ def write_table(
     write_new(target, lambda: _WRITERS[ending](table, notes), overwrite=overwrite)
 
 
-def write_new(path: Path, content: Callable[[], bytes], *, overwrite: bool = False) -> None:
+def write_new(
+    path: Path, content: Callable[[], bytes | Iterable[bytes]], *, overwrite: bool = False
+) -> None:
     """Write a file, whole or not at all, where there is none.
 
     Parameters
     ----------
     path : Path
     content : callable
-        Gives the bytes; called once it is known that they may be written.
+        Gives the bytes, or them part by part; called once it is known that they may be written.
     overwrite : bool
         Replace a file that is there.
     """
@@ -76,11 +78,19 @@ def write_new(path: Path, content: Callable[[], bytes], *, overwrite: bool = Fal
         require_new(path)
     made = content()
     try:
-        write_atomically(path, made)
+        write_atomically(path, made if isinstance(made, bytes) else _writer(made))
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise DataError(f"disk full while writing {where}; make space and repeat") from error
         raise UsageError(f"cannot write {where} ({error.strerror}); choose another") from error
+
+
+def _writer(parts: Iterable[bytes]) -> Callable[[Path], None]:
+    def write(path: Path) -> None:
+        with path.open("wb") as stream:
+            stream.writelines(parts)
+
+    return write
 
 
 def _parquet_bytes(table: pa.Table, meta: Mapping[str, str]) -> bytes:
@@ -96,18 +106,21 @@ def _parquet_bytes(table: pa.Table, meta: Mapping[str, str]) -> bytes:
     return stream.getvalue()
 
 
-def _csv_bytes(table: pa.Table, meta: Mapping[str, str]) -> bytes:  # noqa: ARG001  (no place)
-    return csv_bytes(table)
+def _csv_parts(
+    table: pa.Table,
+    meta: Mapping[str, str],  # noqa: ARG001  (no place)
+) -> Iterable[bytes]:
+    return csv_parts(table)
 
 
-_WRITERS: dict[str, Callable[[pa.Table, Mapping[str, str]], bytes]] = {
+_WRITERS: dict[str, Callable[[pa.Table, Mapping[str, str]], bytes | Iterable[bytes]]] = {
     ".vot": votable_bytes,
     ".votable": votable_bytes,
     ".xml": votable_bytes,
     ".fits": fits_bytes,
     ".fit": fits_bytes,
     ".parquet": _parquet_bytes,
-    ".csv": _csv_bytes,
+    ".csv": _csv_parts,
     ".ecsv": ecsv_bytes,
 }
 

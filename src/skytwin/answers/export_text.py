@@ -5,15 +5,16 @@ from __future__ import annotations
 import io
 import json
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 import pyarrow as pa
 
 from skytwin.answers.export_plain import PlainColumn, plain_columns
 
-__all__ = ["csv_bytes", "ecsv_bytes"]
+__all__ = ["csv_bytes", "csv_parts", "ecsv_bytes"]
 
+_ROWS_AT_ONCE = 50_000
 _TO_QUOTE = re.compile(r'[",\r\n]|^\s|\s$')
 
 
@@ -22,10 +23,19 @@ def csv_bytes(table: pa.Table) -> bytes:
 
     Missing values are empty, empty text is ``""``, lists are JSON.
     """
-    columns = plain_columns(table)
-    lines = [_line(_quoted(column.name) for column in columns)]
-    lines += [_line(row) for row in zip(*(_cells(column) for column in columns), strict=True)]
-    return "".join(lines).encode("utf-8")
+    return b"".join(csv_parts(table))
+
+
+def csv_parts(table: pa.Table) -> Iterator[bytes]:
+    """What `csv_bytes` gives, some rows at a time."""
+    names = [column.name for column in plain_columns(table.slice(0, 0))]
+    yield _line(map(_quoted, names)).encode("utf-8")
+    # What a list holds is settled by all of its column.
+    whole = any(pa.types.is_nested(kind) for kind in table.schema.types)
+    step = max(len(table), 1) if whole else _ROWS_AT_ONCE
+    for first in range(0, len(table), step):
+        cells = [_cells(column) for column in plain_columns(table.slice(first, step))]
+        yield "".join(_line(row) for row in zip(*cells, strict=True)).encode("utf-8")
 
 
 def _line(cells: Iterable[str]) -> str:

@@ -66,10 +66,11 @@ def purity_curve(
     keep = _thin(curve.count)
     along = (curve.distance if x == "distance" else curve.count)[keep]
     level = f"{curve.base.level:.0%} interval"
+    lower, upper = curve.interval(keep)
     ax.fill_between(
         along,
-        curve.lower[keep],
-        curve.upper[keep],
+        lower,
+        upper,
         step="post",
         color=BLUE,
         alpha=0.2,
@@ -93,7 +94,7 @@ def purity_curve(
     if log_x if log_x is not None else x == "count":
         _log_axis(ax)
     ax.margins(x=0.02)
-    ax.set_ylim(0, _ceiling(curve))
+    ax.set_ylim(0, _ceiling(curve, keep))
     ax.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=None))
     ax.set_ylabel(_purity_label(curve))
     if x == "distance":
@@ -118,9 +119,9 @@ def _base_line(ax: Axes, base: Proportion, label: str) -> None:
     ax.axhline(base.value, color=INK, linewidth=0.9, linestyle="--", label=label)
 
 
-def _ceiling(curve: PurityCurve) -> float:
-    settled = curve.count >= min(_FEW, curve.count[-1])
-    highest = max(curve.purity.max(), curve.upper[settled].max(), curve.base.upper)
+def _ceiling(curve: PurityCurve, drawn: np.ndarray) -> float:
+    settled = drawn[curve.count[drawn] >= min(_FEW, curve.count[-1])]
+    highest = max(curve.purity.max(), curve.interval(settled)[1].max(), curve.base.upper)
     return float(min(1.08 * highest, 1.03))
 
 

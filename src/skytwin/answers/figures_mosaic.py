@@ -140,9 +140,15 @@ class Look:
         bottom_up = guess_origin(cutouts) == "lower"
         return self.of_flux(cutouts.pixels(rows), cutouts.bands, bottom_up)
 
-    def of_flux(self, flux: np.ndarray, bands: Sequence[str], bottom_up: bool) -> np.ndarray:
-        """The same of images (n, C, H, W) that lie in no set of cutouts."""
-        found = to_rgb(flux, bands, self.display)
+    def of_flux(
+        self,
+        flux: np.ndarray,
+        bands: Sequence[str],
+        bottom_up: bool,
+        beside: np.ndarray | None = None,
+    ) -> np.ndarray:
+        """The same of images (n, C, H, W) that lie in no set of cutouts; see `to_rgb`."""
+        found = to_rgb(flux, bands, self.display, beside=beside)
         height, width = found.shape[1:3]
         if self.crop is not None and self.crop < min(height, width):
             top, left = height // 2 - self.crop // 2, width // 2 - self.crop // 2

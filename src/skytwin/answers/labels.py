@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from skytwin.addresses import name_of
 from skytwin.errors import DataError, UsageError, unknown
 from skytwin.images import arrow
 from skytwin.images.catalog import id_texts
 from skytwin.images.columns import id_column
 from skytwin.images.tables import read_table
 
-__all__ = ["NO", "UNSURE", "YES", "Labels", "read_labels"]
+__all__ = ["NO", "UNSURE", "YES", "Labels", "label_column", "read_labels", "word"]
 
 YES, NO, UNSURE = 1, 0, -1
 
@@ -135,17 +136,29 @@ def read_labels(
     if isinstance(given, Mapping):
         return Labels.of_rows(list(given), list(given.values()))
     if isinstance(given, (str, Path)):
-        source, table = Path(given).name, read_table(Path(given))
+        source, table = name_of(given), read_table(Path(given))
     else:
         source, table = "labels", arrow.from_any(given)
     named = id_column(table, id_name)
-    label = _label_column(table, label_name)
+    label = label_column(table, label_name)
     if named == label:
         raise UsageError(f"{source}: column {named!r} cannot be both id and label; name the other")
     return Labels.of_rows(id_texts(table, named).to_pylist(), table[label].to_pylist(), source)
 
 
-def _label_column(table: pa.Table, name: str | None) -> str:
+def word(text: str) -> int | None:
+    """`YES`, `NO` or `UNSURE` for a word that says so, in either case; None for another."""
+    return _WORDS.get(text.strip().lower())
+
+
+def label_column(table: pa.Table, name: str | None = None) -> str:
+    """The column of answers: the one named, or the first whose name says so.
+
+    Raises
+    ------
+    UnknownName
+        There is no such column, or none whose name says so.
+    """
     if name is not None:
         if name not in table.column_names:
             raise unknown("column", name, table.column_names)

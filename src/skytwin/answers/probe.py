@@ -27,6 +27,7 @@ from skytwin.answers.probe_metrics import Resamples
 from skytwin.answers.probe_resume import Fits
 from skytwin.answers.probe_run import budgets_within
 from skytwin.answers.probe_score import CURVES, METRICS, Score, Work, compared, every_label
+from skytwin.embeddings.engine import Engine
 from skytwin.embeddings.table import Embeddings
 from skytwin.errors import UsageError, unknown
 from skytwin.progress import Progress
@@ -204,6 +205,7 @@ def probe(
     seed: int = 0,
     level: float = 0.95,
     jobs: int = 1,
+    engine: Engine | None = None,
     out: str | Path | None = None,
     quiet: bool = True,
 ) -> Probe:
@@ -248,6 +250,8 @@ def probe(
         Coverage of the intervals.
     jobs : int
         Threads of the forests.
+    engine : Engine, optional
+        Workers that fit; see `skytwin.embeddings.engine.open_engine`.
     out : path, optional
         Folder to keep every fit in as it is made: killed, the same call goes on from there to the
         same result. `skytwin.report_probe.save_probe` finishes the folder.
@@ -325,6 +329,8 @@ def probe(
                 bar=bar,
             )
             for source in sources:
+                if engine is not None:
+                    work.fit_elsewhere(engine, source, folds, repeats, budgets, draws)
                 found, own = work.scores(source, folds, repeats)
                 scores += found
                 drawn |= {(source.name, name): each for name, each in own.items()}

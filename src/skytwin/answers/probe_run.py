@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from skytwin.answers.probe_classifiers import fit_classifier, standardisation
 from skytwin.answers.probe_data import Labelled, Source
@@ -130,22 +131,25 @@ def fit_all(
     if not classifiers:
         return
     components = source.components and min(source.components, len(train) - 1)
-    seen = source.vectors[train]
-    scaling = Scaling.of(seen, components, source.widths)
-    x = scaling.apply(seen)
-    del seen
-    asked = scaling.apply(source.vectors[test])
+    # Of one thread, wherever it runs: with more, sums are rounded in another order.
+    with threadpool_limits(1):
+        seen = source.vectors[train]
+        scaling = Scaling.of(seen, components, source.widths)
+        x = scaling.apply(seen)
+        del seen
+        asked = scaling.apply(source.vectors[test])
     for name in classifiers:
-        fitted = fit_classifier(
-            name,
-            x,
-            labelled.truth[train],
-            labelled.group[train],
-            len(labelled.classes),
-            seed=seed,
-            jobs=jobs,
-        )
-        yield name, fitted.outputs(asked)
+        with threadpool_limits(1):
+            outputs = fit_classifier(
+                name,
+                x,
+                labelled.truth[train],
+                labelled.group[train],
+                len(labelled.classes),
+                seed=seed,
+                jobs=jobs,
+            ).outputs(asked)
+        yield name, outputs
 
 
 def folded(

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,12 +26,18 @@ from skytwin.answers.probe_metrics import (
     replicates,
 )
 from skytwin.answers.probe_resume import Arrays, Fits
-from skytwin.answers.probe_run import draw_labels, few_labels, fit_all, folded, scores_of
+from skytwin.answers.probe_run import draw_labels, few_labels, folded
+from skytwin.answers.probe_steps import Fit, Step, as_outputs, fitted
+from skytwin.embeddings.engine import Engine
 from skytwin.progress import Progress
 
 __all__ = ["CURVES", "METRICS", "Score", "Work", "compared", "every_label"]
 
 METRICS = ("accuracy", "auc", "balanced", "specificity", "recall", "brier")
+# Fits under way for each thread of a worker: some take a hundred times as long as others.
+_AHEAD = 16
+# Tasks for each thread of a worker that make all end at about the same time.
+_ENOUGH = 8
 _ENDS = ("", "_lower", "_upper")
 CURVES = pa.schema(
     [("embedding", pa.string()), ("classifier", pa.string())]
@@ -100,6 +105,59 @@ class Work:
     fits: Fits
     bar: Progress
 
+    def fit_elsewhere(
+        self,
+        engine: Engine,
+        source: Source,
+        folds: int,
+        repeats: int,
+        budgets: Sequence[int],
+        draws: int,
+    ) -> None:
+        """Make the fits that are missing on workers: `scores` and `curve` find them made."""
+        # Scaling, and components all the more, take a while: once for all classifiers of a step,
+        # unless that leaves workers without a task.
+        count = folds * repeats + 1 + len(budgets) * draws
+        together = source.components is not None or count >= _ENOUGH * engine.workers
+
+        def missing() -> Iterator[Fit]:
+            for step in self._steps(folds, repeats, budgets, draws):
+                keys = ((source.name, name, step.name) for name in self.classifiers)
+                names = [key[1] for key in keys if key not in self.fits]
+                for some in [names] if together and names else [[name] for name in names]:
+                    yield Fit(step=step, classifiers=tuple(some), seed=self.seed, jobs=self.jobs)
+
+        shared = (source, self.labelled)
+        for step, found in engine.in_order(fitted, missing(), shared=shared, ahead=_AHEAD):
+            for name, arrays in found.items():
+                self._put(source, name, step, arrays)
+
+    def _put(self, source: Source, name: str, step: str, arrays: Arrays) -> None:
+        self.fits.put((source.name, name, step), arrays)
+        self.bar.advance(1, f"{source.name}, {name}")
+
+    def _steps(
+        self, folds: int, repeats: int, budgets: Sequence[int], draws: int
+    ) -> Iterator[Step]:
+        """Every fit of a set of vectors, in the order in which they are asked for."""
+        for number, train, out in folded(self.labelled, folds, repeats if folds else 0, self.seed):
+            yield Step(name=f"fold {number}", train=train, test=out, scores=True)
+        yield self._whole()
+        for budget in budgets:
+            for draw in range(draws):
+                yield self._few(budget, draw)
+
+    def _whole(self) -> Step:
+        """Fitted on all training rows."""
+        train = np.flatnonzero(~self.labelled.test)
+        return Step(name="test", train=train, test=self.test, scores=False)
+
+    def _few(self, budget: int, draw: int) -> Step:
+        """Fitted on few labels."""
+        train = draw_labels(self.labelled, budget, self.seed + draw)
+        name = f"{budget} labels, draw {draw}"
+        return Step(name=name, train=train, test=self.test, scores=False)
+
     @property
     def test(self) -> np.ndarray:
         """Test rows."""
@@ -110,40 +168,29 @@ class Work:
         """Their classes."""
         return np.asarray(self.labelled.truth[self.test])
 
-    def _each(
-        self,
-        source: Source,
-        step: str,
-        train: np.ndarray,
-        test: np.ndarray,
-        reduce: Callable[[Outputs], Arrays],
-    ) -> dict[str, Arrays]:
+    def _each(self, source: Source, step: Step) -> dict[str, Arrays]:
         """What came of each classifier, fitted unless it was before."""
-        keys = {name: (source.name, name, step) for name in self.classifiers}
+        keys = {name: (source.name, name, step.name) for name in self.classifiers}
         missing = [name for name, key in keys.items() if key not in self.fits]
-        for name, outputs in fit_all(
-            source, self.labelled, train, test, missing, seed=self.seed, jobs=self.jobs
-        ):
-            self.fits.put(keys[name], reduce(outputs))
-            self.bar.advance(1, f"{source.name}, {name}")
+        fit = Fit(step=step, classifiers=tuple(missing), seed=self.seed, jobs=self.jobs)
+        for name, arrays in fit.each(source, self.labelled):
+            self._put(source, name, step.name, arrays)
         return {name: self.fits.take(key) for name, key in keys.items()}
 
-    def _asked(self, source: Source, step: str, train: np.ndarray) -> dict[str, Outputs]:
+    def _asked(self, source: Source, step: Step) -> dict[str, Outputs]:
         """What each classifier says of the test rows."""
-        found = self._each(source, step, train, self.test, _as_arrays)
-        return {name: _as_outputs(arrays) for name, arrays in found.items()}
+        return {name: as_outputs(arrays) for name, arrays in self._each(source, step).items()}
 
     def scores(
         self, source: Source, folds: int, repeats: int
     ) -> tuple[list[Score], dict[str, dict[str, np.ndarray]]]:
         """Every classifier on one set of vectors, and its metrics in every resample."""
         within = {name: np.empty((2, folds * repeats)) for name in self.classifiers}
-        for number, train, out in folded(self.labelled, folds, repeats if folds else 0, self.seed):
-            reduce = functools.partial(_as_scores, truth=self.labelled.truth[out])
-            found = self._each(source, f"fold {number}", train, out, reduce)
-            for name, arrays in found.items():
+        steps = self._steps(folds, repeats, (), 0)
+        for number, step in enumerate(itertools.islice(steps, folds * repeats)):
+            for name, arrays in self._each(source, step).items():
                 within[name][:, number] = arrays["scores"]
-        asked = self._asked(source, "test", np.flatnonzero(~self.labelled.test))
+        asked = self._asked(source, self._whole())
         drawn = {name: replicates(each, self.truth, self.again) for name, each in asked.items()}
         return [
             self._score(source, name, outputs, drawn[name], within[name], folds)
@@ -181,9 +228,7 @@ class Work:
         for budget in budgets:
             each: dict[str, list[Outputs]] = {name: [] for name in self.classifiers}
             for draw in range(draws):
-                train = draw_labels(self.labelled, budget, self.seed + draw)
-                step = f"{budget} labels, draw {draw}"
-                for name, outputs in self._asked(source, step, train).items():
+                for name, outputs in self._asked(source, self._few(budget, draw)).items():
                     each[name].append(outputs)
             for name, several in each.items():
                 row: dict[str, Any] = {"embedding": source.name, "classifier": name}
@@ -193,23 +238,6 @@ class Work:
                     row |= {metric + end: value for end, value in zip(_ENDS, ends, strict=True)}
                 rows.append(row)
         return rows
-
-
-def _as_scores(outputs: Outputs, truth: np.ndarray) -> Arrays:
-    return {"scores": np.array(scores_of(outputs, truth))}
-
-
-def _as_arrays(outputs: Outputs) -> Arrays:
-    found = {"values": outputs.values, "predicted": outputs.predicted}
-    return found if outputs.probability is None else {**found, "probability": outputs.probability}
-
-
-def _as_outputs(arrays: Arrays) -> Outputs:
-    return Outputs(
-        values=arrays["values"],
-        probability=arrays.get("probability"),
-        predicted=arrays["predicted"],
-    )
 
 
 def every_label(score: Score, labels: int) -> dict[str, Any]:

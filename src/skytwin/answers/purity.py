@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Carried", "Composition", "PurityCurve", "Threshold", "purity"]
 
+_TOLD = 100_000
+
 
 @dataclass(frozen=True, kw_only=True)
 class Threshold:
@@ -104,9 +106,8 @@ class PurityCurve:
         Every distance at which labelled objects lie, ascending.
     count, positives : ndarray, shape (M,), int64
         Labelled objects, and positives among them, at most so far away.
-    purity, lower, upper : ndarray, shape (M,), float64
-        ``positives / count`` with its Jeffreys interval. Each interval holds for a distance
-        chosen beforehand; a distance chosen by looking at the curve is flattered by it.
+    purity : ndarray, shape (M,), float64
+        ``positives / count``.
     base : Proportion
         Positives among all labelled objects, the references left out.
     unlabelled : int
@@ -126,8 +127,6 @@ class PurityCurve:
     count: np.ndarray
     positives: np.ndarray
     purity: np.ndarray
-    lower: np.ndarray
-    upper: np.ndarray
     base: Proportion
     unlabelled: int
     repeats: int
@@ -157,18 +156,40 @@ class PurityCurve:
         """Purity over base rate, shape (M,)."""
         return self.purity / self.base.value
 
+    def interval(self, at: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Lower and upper ends of the Jeffreys interval of some of the M purities.
+
+        Each holds for a distance chosen beforehand; a distance chosen by looking at the curve is
+        flattered by it.
+        """
+        return jeffreys(self.positives[at], self.count[at], self.base.level)
+
+    @property
+    def lower(self) -> np.ndarray:
+        """Lower ends of all intervals, shape (M,)."""
+        return self.interval(np.arange(len(self)))[0]
+
+    @property
+    def upper(self) -> np.ndarray:
+        """Upper ends of all intervals, shape (M,)."""
+        return self.interval(np.arange(len(self)))[1]
+
     @property
     def table(self) -> pa.Table:
-        """The curve as columns."""
+        """The curve as columns; of more than 100 000 distances the nearest, then ever fewer."""
+        at = np.arange(len(self))
+        if len(at) > _TOLD:
+            at = np.unique(np.geomspace(1, len(at), _TOLD).astype(np.int64) - 1)
+        lower, upper = self.interval(at)
         return pa.table(
             {
-                "distance": self.distance,
-                "count": self.count,
-                "positives": self.positives,
-                "purity": self.purity,
-                "lower": self.lower,
-                "upper": self.upper,
-                "lift": self.lift,
+                "distance": self.distance[at],
+                "count": self.count[at],
+                "positives": self.positives[at],
+                "purity": self.purity[at],
+                "lower": lower,
+                "upper": upper,
+                "lift": self.lift[at],
             }
         )
 
@@ -343,14 +364,11 @@ def purity(
     found = np.cumsum(hits[counted])
     # Objects at one distance come in together: no order among them has a meaning.
     last = np.append(np.flatnonzero(np.diff(distance) > 0), len(distance) - 1)
-    lower, upper = jeffreys(found[last], total[last], level)
     return PurityCurve(
         distance=distance[last],
         count=total[last],
         positives=found[last],
         purity=found[last] / total[last],
-        lower=lower,
-        upper=upper,
         base=base,
         unlabelled=int((~counted).sum()),
         repeats=len(every.rows) - len(ranked.rows),

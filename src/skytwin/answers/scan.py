@@ -13,9 +13,11 @@ import numpy as np
 from skytwin.answers.query import Reference
 from skytwin.answers.ranking import LEARNED, How
 from skytwin.artefact import MANIFEST
+from skytwin.embeddings.engine import Engine
 from skytwin.embeddings.index import Effort, Index, default_folder
 from skytwin.embeddings.neighbours import Neighbours, nearest, within
 from skytwin.embeddings.ranker import Ranker
+from skytwin.embeddings.spread import Spread
 from skytwin.embeddings.table import Embeddings
 from skytwin.errors import Mismatch, UsageError
 
@@ -74,6 +76,8 @@ def find(
     keep: np.ndarray | None,
     exact: bool,
     index: str | Path | Index | None,
+    engine: Engine | None = None,
+    quiet: bool = True,
 ) -> Found:
     """The nearest rows, from an index where there is one that serves, else exactly.
 
@@ -87,34 +91,56 @@ def find(
         Use no index.
     index : path or Index, optional
         The index to use, whatever the size of the set.
+    engine : Engine, optional
+        Workers that scan the vectors, exactly.
+    quiet : bool
+        Show no progress of the workers.
 
     Raises
     ------
     UsageError
-        Both an index and the exact scan were asked for.
+        Both an index and the exact scan were asked for, or an index and workers.
     Mismatch
         The index that was named is of another embedding.
     """
     if exact and index is not None:
         raise UsageError("--exact uses no index; leave out --exact or --index")
+    if engine is not None and index is not None:
+        raise UsageError(
+            "an index is searched in one process; leave out --index, or --workers and --dask"
+        )
     count = len(embeddings) if keep is None else int(np.count_nonzero(keep))
     route: _Route | str = ""
-    if not exact:
+    if not exact and engine is None:
         route = _route(embeddings, how, len(references), k, radius, count, index)
     if isinstance(route, _Route):
         found = route.index.nearest(embeddings.vectors, ranker, k, route.effort, keep=keep)
         if len(found.rows) == min(k, count):
             return _indexed(found, route, len(references))
         route = "the index gave too few candidates"
-    if radius is None:
-        found = nearest(embeddings.vectors, ranker, k, keep=keep)
-    else:
-        found = within(embeddings.vectors, ranker, radius, keep=keep)
+    spread = None if engine is None else Spread(engine, embeddings, quiet=quiet)
     return Found(
-        neighbours=found,
+        neighbours=_scanned(embeddings, ranker, k, radius, keep, spread),
         told=f"exact scan of {count} objects" + (f": {route}" if route else ""),
         recorded={"scan": "exact", "index": None, "recall": None},
     )
+
+
+def _scanned(
+    embeddings: Embeddings,
+    ranker: Ranker,
+    k: int,
+    radius: float | None,
+    keep: np.ndarray | None,
+    spread: Spread | None,
+) -> Neighbours:
+    if spread is not None:
+        if radius is None:
+            return spread.nearest(ranker, k, keep=keep)
+        return spread.within(ranker, radius, keep=keep)
+    if radius is None:
+        return nearest(embeddings.vectors, ranker, k, keep=keep)
+    return within(embeddings.vectors, ranker, radius, keep=keep)
 
 
 def _indexed(found: Neighbours, route: _Route, references: int) -> Found:

@@ -20,6 +20,7 @@ from skytwin.answers.ranking import (
     named,
 )
 from skytwin.answers.scan import find
+from skytwin.embeddings.engine import Engine
 from skytwin.embeddings.index import Index
 from skytwin.embeddings.names import DEFAULT_COMBINE, DEFAULT_METRIC
 from skytwin.embeddings.ranker import Ranker
@@ -75,8 +76,7 @@ class Matches:
     @property
     def ids(self) -> np.ndarray:
         """Identifiers, shape (k,), dtype object (str)."""
-        found: np.ndarray = self.embeddings.ids[self.rows]
-        return found
+        return np.array(self.embeddings.names(self.rows), dtype=object)
 
     @functools.cached_property
     def table(self) -> pa.Table:
@@ -176,6 +176,8 @@ def search(
     seed: int = 0,
     exact: bool = False,
     index: str | Path | Index | None = None,
+    engine: Engine | None = None,
+    quiet: bool = True,
 ) -> Matches:
     """Find the objects most like some references.
 
@@ -220,6 +222,10 @@ def search(
         Use no index: nothing is missing.
     index : path or Index, optional
         The index to use, whatever the size of the set.
+    engine : Engine, optional
+        Workers that scan the vectors, exactly; see `skytwin.embeddings.engine.open_engine`.
+    quiet : bool
+        Show no progress of the workers.
 
     Returns
     -------
@@ -261,6 +267,8 @@ def search(
         keep=keep,
         exact=exact,
         index=index,
+        engine=engine,
+        quiet=quiet,
     )
     return Matches(
         embeddings=embeddings,

@@ -356,7 +356,7 @@ def _as_references(
 ) -> list[Reference]:
     """Some rows in place of the positive references, with their weights; the negative ones stay."""
     positives = [reference for reference in references if not reference.negative]
-    names = [str(embeddings.ids[row]) for row in rows]
+    names = embeddings.names(rows)
     ahead = [
         Reference(name=name, kind="object", vector=vector, id=name, weight=like.weight)
         for name, vector, like in zip(names, embeddings.vectors.take(rows), positives, strict=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from skytwin.addresses import shown
 from skytwin.embeddings.store import finish_vectors, shard_rows
 from skytwin.embeddings.table import SHARDS, Embeddings
 from skytwin.embeddings.vectors import write_array
@@ -88,7 +89,7 @@ def adopt(
         "ids": source.id_name,
         "catalog": joined.recipe() if joined else None,
     }
-    inputs = {"vectors": source.location, "catalog": str(catalog) if catalog else None}
+    inputs = {"vectors": source.location, "catalog": shown(catalog) if catalog else None}
     with Run(out, kind="embeddings", recipe=recipe, inputs=inputs) as run:
         _take(run, source, quiet)
         finite = np.ones(len(source.ids), dtype=bool)

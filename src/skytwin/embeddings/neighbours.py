@@ -13,7 +13,18 @@ from skytwin.embeddings.vectors import BLOCK_ROWS, Vectors
 from skytwin.errors import UsageError
 from skytwin.progress import Progress
 
-__all__ = ["Neighbours", "nearest", "nearest_each", "rank_all", "rank_some", "within"]
+__all__ = [
+    "Neighbours",
+    "Scan",
+    "TopK",
+    "Within",
+    "nearest",
+    "nearest_each",
+    "rank_all",
+    "rank_some",
+    "selective",
+    "within",
+]
 
 # So many rows are settled at a time, and so many scanned for several queries at once.
 _SLICE, _SHARED_ROWS = 2048, 2048
@@ -66,8 +77,7 @@ def nearest(
     keep : ndarray of bool, shape (N,), optional
         Rows that may be returned.
     """
-    _check_count(k)
-    return _first_of(vectors, ranker, keep, _TopK(k))
+    return _first_of(vectors, ranker, keep, TopK(k))
 
 
 def within(
@@ -78,9 +88,7 @@ def within(
     keep: np.ndarray | None = None,
 ) -> Neighbours:
     """All rows at most ``radius`` away, exactly; parameters as in `nearest`."""
-    if np.isnan(radius):
-        raise UsageError(f"radius {radius}; expected a distance")
-    return _first_of(vectors, ranker, keep, _Within(radius))
+    return _first_of(vectors, ranker, keep, Within(radius))
 
 
 def nearest_each(
@@ -101,8 +109,7 @@ def nearest_each(
     quiet : bool
         Show no progress.
     """
-    _check_count(k)
-    scans = [_Scan(ranker, _TopK(k)) for ranker in rankers]
+    scans = [Scan(ranker, TopK(k)) for ranker in rankers]
     with Progress("scan", len(vectors), unit="vectors", quiet=quiet) as bar:
         for block in vectors.stored(_SHARED_ROWS, release=True):
             for scan in scans:
@@ -128,53 +135,70 @@ def rank_some(vectors: Vectors, ranker: Ranker, rows: np.ndarray) -> Neighbours:
     return Neighbours(rows=rows[order], distance=distance[order], reference=reference[order])
 
 
-def _check_count(k: int) -> None:
-    if k < 1:
-        raise UsageError(f"k = {k}; expected at least 1")
+def selective(keep: np.ndarray | None, count: int) -> bool:
+    """Whether a filter leaves so few of the rows that no scan is worth it."""
+    return keep is not None and _SELECTIVE * int(np.count_nonzero(keep)) <= count
 
 
-class _TopK:
+class TopK:
     """Keeps what may still be among the k nearest."""
 
-    def __init__(self, k: int) -> None:
+    def __init__(self, k: int, limit: float = np.inf) -> None:
+        if k < 1:
+            raise UsageError(f"k = {k}; expected at least 1")
         self.k = k
-        self.limit = np.inf
-        self._upper = np.empty(0)
+        self.limit = limit
+        #: The smallest upper bounds, at most k, in no order.
+        self.upper = np.empty(0)
+
+    def afresh(self) -> TopK:
+        """For other rows, with the limit known so far."""
+        return TopK(self.k, self.limit)
 
     def update(self, upper: np.ndarray) -> None:
-        # Only the k smallest upper bounds matter for the limit.
-        both = np.concatenate([self._upper, upper[upper <= self.limit]])
+        """Learn upper bounds of some rows: only the k smallest matter for the limit."""
+        both = np.concatenate([self.upper, upper[upper <= self.limit]])
         if len(both) >= self.k:
             both = np.partition(both, self.k - 1)[: self.k]
             self.limit = float(both.max())
-        self._upper = both
+        self.upper = both
 
     def cut(self, found: Neighbours) -> Neighbours:
+        """Of what was settled, in order, that which counts."""
         return _first(found, np.arange(min(self.k, len(found.rows))))
 
 
-class _Within:
+class Within:
     """Keeps what may lie within a fixed distance."""
 
-    def __init__(self, radius: float) -> None:
-        self.limit = radius
+    def __init__(self, limit: float) -> None:
+        if np.isnan(limit):
+            raise UsageError(f"radius {limit}; expected a distance")
+        self.limit = limit
+        self.upper = np.empty(0)
+
+    def afresh(self) -> Within:
+        """For other rows."""
+        return self
 
     def update(self, upper: np.ndarray) -> None:
         """A fixed limit learns nothing from what is found."""
 
     def cut(self, found: Neighbours) -> Neighbours:
+        """Of what was settled, in order, that which counts."""
         return _first(found, np.flatnonzero(found.distance <= self.limit))
 
 
-class _Scan:
+class Scan:
     """One query's candidates, block after block."""
 
-    def __init__(self, ranker: Ranker, rule: _TopK | _Within) -> None:
+    def __init__(self, ranker: Ranker, rule: TopK | Within) -> None:
         self.ranker, self.rule = ranker, rule
         self._rows: list[np.ndarray] = []
         self._lows: list[np.ndarray] = []
 
     def look(self, start: int, bounds: Rough, keep: np.ndarray | None) -> None:
+        """Take up the rows of a block, the first of which is row ``start``."""
         near = np.flatnonzero(bounds.lower <= self.rule.limit)
         if keep is not None:
             near = near[keep[near]]
@@ -186,19 +210,24 @@ class _Scan:
         self._rows.append(start + near[alive])
         self._lows.append(lower[alive])
 
-    def settle(self, vectors: Vectors) -> Neighbours:
+    def candidates(self) -> tuple[np.ndarray, np.ndarray]:
+        """Rows that may count by what is known by now, int64, and their lower bounds."""
         rows = np.concatenate([*self._rows, np.empty(0, dtype=np.int64)]).astype(np.int64)
-        if len(rows):
-            rows = rows[np.concatenate(self._lows) <= self.rule.limit]
-        return self.rule.cut(rank_some(vectors, self.ranker, rows))
+        lows = np.concatenate([*self._lows, np.empty(0)])
+        alive = lows <= self.rule.limit
+        return rows[alive], lows[alive]
+
+    def settle(self, vectors: Vectors) -> Neighbours:
+        """The exact distances of the candidates."""
+        return self.rule.cut(rank_some(vectors, self.ranker, self.candidates()[0]))
 
 
 def _first_of(
-    vectors: Vectors, ranker: Ranker, keep: np.ndarray | None, rule: _TopK | _Within
+    vectors: Vectors, ranker: Ranker, keep: np.ndarray | None, rule: TopK | Within
 ) -> Neighbours:
-    if keep is not None and _SELECTIVE * int(np.count_nonzero(keep)) <= len(vectors):
+    if selective(keep, len(vectors)):
         return rule.cut(rank_all(vectors, ranker, keep=keep))
-    scan = _Scan(ranker, rule)
+    scan = Scan(ranker, rule)
     for block in vectors.stored(BLOCK_ROWS):
         here = None if keep is None else keep[block.rows]
         if here is None or here.any():

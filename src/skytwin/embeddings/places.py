@@ -6,13 +6,14 @@ from pathlib import Path
 
 import numpy as np
 
+from skytwin.addresses import shown
 from skytwin.artefact import MANIFEST, Manifest
 from skytwin.embeddings.table import Embeddings
 from skytwin.errors import UsageError
-from skytwin.files import hash_file
 from skytwin.images.catalog import read_table
 from skytwin.images.columns import sky_columns, sky_degrees
 from skytwin.images.cutouts import Cutouts
+from skytwin.images.tables import table_sha256
 
 __all__ = ["places_of"]
 
@@ -38,4 +39,4 @@ def places_of(path: Path) -> tuple[str, np.ndarray | None, str]:
             f"--exclude {str(path)!r} has no columns known as RA and Dec; call them ra and dec"
         )
     sky = sky_degrees(table, columns)
-    return str(path), np.stack([sky.ra, sky.dec], axis=1), hash_file(path)
+    return shown(path), np.stack([sky.ra, sky.dec], axis=1), table_sha256(path)

@@ -21,6 +21,7 @@ from skytwin.embeddings.sample import Sample, draw
 from skytwin.embeddings.vectors import Statistics, Vectors, mapped, measure
 from skytwin.errors import Mismatch, UsageError, unknown
 from skytwin.images import arrow
+from skytwin.images.at_hand import at_hand
 from skytwin.images.catalog_file import read_catalog
 from skytwin.images.columns import canonical_positions
 from skytwin.images.compare import require_same_scale
@@ -94,7 +95,7 @@ class Embeddings:
         DamagedArtefact
             A file is not what it was when the folder was finished.
         """
-        path = Path(folder)
+        path = at_hand(folder)
         manifest = Manifest.open(path, "embeddings")
         shards = [name for name in manifest.files if name.startswith(f"{SHARDS}/")]
         with reading(path, SHARDS):
@@ -163,6 +164,12 @@ class Embeddings:
     def ids(self) -> np.ndarray:
         """Identifiers, shape (N,), dtype object (str)."""
         return np.asarray(self.catalog["id"].to_numpy(zero_copy_only=False))
+
+    def names(self, rows: Sequence[int] | np.ndarray) -> list[str]:
+        """Identifiers of some rows, without making Python text of all."""
+        found: list[str] = self.catalog["id"].take(pa.array(rows, pa.int64())).to_pylist()
+        self.index.note(found, rows)
+        return found
 
     @functools.cached_property
     def index(self) -> RowIndex:

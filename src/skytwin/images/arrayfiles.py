@@ -21,12 +21,12 @@ from skytwin.images.npy import npy_header
 from skytwin.images.packed import require_likely
 from skytwin.images.quiet import quiet
 
-__all__ = ["ARRAY_SUFFIXES", "StoredArray", "is_array_file", "open_arrays"]
+__all__ = ["ARRAY_SUFFIXES", "ZARR_MARKS", "StoredArray", "is_array_file", "open_arrays"]
 
 _HDF5 = (".h5", ".hdf5")
 ARRAY_SUFFIXES = (*_HDF5, ".npz", ".npy", ".zarr", ".zarr.zip")
 
-_ZARR_MARKS = ("zarr.json", ".zgroup", ".zarray")
+ZARR_MARKS = ("zarr.json", ".zgroup", ".zarray")
 # Neighbouring rows share a compressed chunk: it is kept, else every row would unpack it anew.
 _CHUNK_CACHE = 2**27
 _DEEPEST = 100
@@ -59,7 +59,7 @@ def is_array_file(path: Path) -> bool:
     """Whether a path is one for `open_arrays`, by its suffix or, for Zarr, its content."""
     name = path.name.lower()
     if path.is_dir():
-        return name.endswith(".zarr") or any((path / mark).is_file() for mark in _ZARR_MARKS)
+        return name.endswith(".zarr") or any((path / mark).is_file() for mark in ZARR_MARKS)
     return name.endswith(ARRAY_SUFFIXES) or (
         name.endswith(".zip") and _zipped_root(path) is not None
     )
@@ -72,9 +72,7 @@ def _zipped_root(path: Path) -> str | None:
             names = [name for name in archive.namelist() if name.count("/") <= 1]
     except (zipfile.BadZipFile, OSError):
         return None
-    roots = [
-        folder for folder, _, name in (n.rpartition("/") for n in names) if name in _ZARR_MARKS
-    ]
+    roots = [folder for folder, _, name in (n.rpartition("/") for n in names) if name in ZARR_MARKS]
     return min(roots, key=len, default=None)
 
 

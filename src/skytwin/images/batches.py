@@ -22,7 +22,7 @@ from skytwin.images.pixels import check_numeric, check_size, native
 from skytwin.images.readers import image_suffix
 from skytwin.images.source import RawImage
 
-__all__ = ["BatchSource", "is_batches"]
+__all__ = ["BatchSource", "is_batch", "is_batches"]
 
 _BATCH = re.compile(r"(data|train|val|test)_batch(_\d+)?")
 _META = "batches.meta"
@@ -107,21 +107,22 @@ _COLUMNS = {
 def is_batches(path: Path) -> bool:
     """Whether a folder or tar file holds batches rather than images."""
     if path.is_dir():
-        return any(_is_batch(entry.name) for entry in path.iterdir())
+        return any(is_batch(entry.name) for entry in path.iterdir())
     if not path.name.lower().endswith(_TARS):
         return False
     try:
         with tarfile.open(path, "r|*") as tar:
             for entry in tar:
                 name = PurePosixPath(entry.name).name
-                if entry.isfile() and (_is_batch(name) or image_suffix(name)):
-                    return _is_batch(name)
+                if entry.isfile() and (is_batch(name) or image_suffix(name)):
+                    return is_batch(name)
     except (tarfile.TarError, zlib.error, EOFError, OSError):
         return False
     return False
 
 
-def _is_batch(name: str) -> bool:
+def is_batch(name: str) -> bool:
+    """Whether a file is called as a batch is."""
     return _BATCH.fullmatch(name) is not None
 
 
@@ -129,7 +130,7 @@ def _contents(path: Path) -> Iterator[tuple[str, bytes]]:
     """Name and content of each batch, and of the file that names the classes."""
     if path.is_dir():
         for file in path.iterdir():
-            if file.is_file() and (_is_batch(file.name) or file.name == _META):
+            if file.is_file() and (is_batch(file.name) or file.name == _META):
                 yield file.name, file.read_bytes()
         return
     if not path.is_file():
@@ -140,7 +141,7 @@ def _contents(path: Path) -> Iterator[tuple[str, bytes]]:
             for entry in tar:
                 require_likely(packed, entry.offset_data + entry.size, repr(str(path)))
                 name = PurePosixPath(entry.name).name
-                if not entry.isfile() or not (_is_batch(name) or name == _META):
+                if not entry.isfile() or not (is_batch(name) or name == _META):
                     continue
                 if entry.size > _MAX_BATCH:
                     raise DataError(f"batch {name!r} has {entry.size} bytes; too many to load")

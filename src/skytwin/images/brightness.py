@@ -116,10 +116,29 @@ def parse_display(text: str) -> Display:
     )
 
 
-def brightness(images: np.ndarray, display: Display) -> np.ndarray:
-    """Flux (n, C, H, W), NaN where there is no data, as brightness in [0, 1]; NaN stays."""
+def brightness(
+    images: np.ndarray, display: Display, widths: np.ndarray | None = None
+) -> np.ndarray:
+    """Flux (n, C, H, W), NaN where there is no data, as brightness in [0, 1]; NaN stays.
+
+    ``widths`` (m, C) are the `band_widths` of others that bands are brought into balance with.
+    Equivalent to::
+
+        brightness(np.concatenate([images, others]), display)[: len(images)]
+    """
     with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-        return _each_band(images, display) if display.per_band else _together(images, display)
+        if display.per_band:
+            return _each_band(images, display)
+        return _together(images, display, widths)
+
+
+def band_widths(images: np.ndarray, display: Display) -> np.ndarray:
+    """From black to white in every band of images (n, C, H, W): (n, C)."""
+    count, channels, *frame = images.shape
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        planes = _interval(images.reshape(count * channels, *frame), display)
+        width: np.ndarray = (planes.white - planes.black).reshape(count, channels)
+    return width
 
 
 def _each_band(images: np.ndarray, display: Display) -> np.ndarray:
@@ -129,7 +148,7 @@ def _each_band(images: np.ndarray, display: Display) -> np.ndarray:
     return _together(alone, display).reshape(images.shape)
 
 
-def _together(images: np.ndarray, display: Display) -> np.ndarray:
+def _together(images: np.ndarray, display: Display, widths: np.ndarray | None = None) -> np.ndarray:
     """Brightness in [0, 1], one curve for the mean of the bands; NaN stays."""
     count, channels, *frame = images.shape
     planes = _interval(images.reshape(count * channels, *frame), display)
@@ -137,7 +156,8 @@ def _together(images: np.ndarray, display: Display) -> np.ndarray:
     bright = images - black[:, :, None, None]
     if display.interval != "range":
         width = planes.white.reshape(count, channels) - black
-        bright *= _balance(width)[None, :, None, None]
+        every = width if widths is None else np.concatenate([width, widths])
+        bright *= _balance(every)[None, :, None, None]
     mean = bright.mean(axis=1)
     scale = _interval(mean, display)
     # Black is 0 by now; under range the mean's interval is that of every band.

@@ -293,13 +293,14 @@ def nearest_on_sky(positions: SkyPositions, others: SkyPositions) -> tuple[np.nd
     arcsec = np.full(len(positions), np.inf)
     here, there = np.flatnonzero(positions.known), np.flatnonzero(others.known)
     if here.size and there.size:
-        tree = cKDTree(_unit_vectors(others)[there])
-        chord, found = tree.query(_unit_vectors(positions)[here])
+        tree = cKDTree(unit_vectors(others)[there])
+        chord, found = tree.query(unit_vectors(positions)[here])
         rows[here] = there[found]
         arcsec[here] = 2 * np.arcsin(np.minimum(chord / 2, 1)) * _ARCSEC_PER_RADIAN
     return rows, arcsec
 
 
-def _unit_vectors(sky: SkyPositions) -> np.ndarray:
+def unit_vectors(sky: SkyPositions) -> np.ndarray:
+    """Directions as unit vectors, shape (N, 3)."""
     ra, dec = np.radians(sky.ra), np.radians(sky.dec)
     return np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)], axis=1)

@@ -21,6 +21,7 @@ from zarr.codecs import BloscCodec
 from skytwin.artefact import Manifest, Parent, reading
 from skytwin.errors import UsageError
 from skytwin.files import write_atomically
+from skytwin.images.at_hand import at_hand
 from skytwin.images.catalog_file import read_catalog
 from skytwin.images.columns import canonical_positions
 from skytwin.images.row_scan import ScannedIndex
@@ -29,7 +30,7 @@ from skytwin.images.rows import RowIndex
 if TYPE_CHECKING:
     from astropy.table import Table
 
-__all__ = ["PIXELS", "REJECTED", "Cutouts", "Geometry", "sized_pixels"]
+__all__ = ["PIXELS", "REJECTED", "Cutouts", "Geometry", "packed_shard", "sized_pixels"]
 
 PIXELS, REJECTED = "pixels.zarr", "rejected.csv"
 _DESCRIPTION = "zarr.json"
@@ -72,16 +73,40 @@ class Geometry:
         return self.chunk_rows * (_SHARD_BYTES // _CHUNK_BYTES)
 
 
-def sized_pixels(folder: Path, geometry: Geometry, shard_rows: int, count: int) -> zarr.Array[Any]:
-    """The array of axes (object, band, y, x) in ``folder/pixels.zarr``, made ``count`` long.
+def sized_pixels(folder: Path, geometry: Geometry, shard_rows: int, count: int) -> None:
+    """Make the array of axes (object, band, y, x) in ``folder/pixels.zarr`` ``count`` long.
 
     Its description is written anew, whole and flushed, so that no kill and no power cut leaves an
     array that cannot be opened; its shards are left as they are.
     """
+    store: dict[str, Any] = {}
+    _laid_out(store, geometry, shard_rows, count)
+    (folder / PIXELS).mkdir(exist_ok=True)
+    write_atomically(folder / PIXELS / _DESCRIPTION, store[_DESCRIPTION].to_bytes())
+
+
+def packed_shard(pixels: np.ndarray, geometry: Geometry, shard_rows: int) -> bytes:
+    """A file of the array of `sized_pixels`: of ``shard_rows`` images, or of fewer at its end.
+
+    Parameters
+    ----------
+    pixels : ndarray, shape (n, C, H, W)
+        None of the images constant.
+    geometry : Geometry
+    shard_rows : int
+    """
+    store: dict[str, Any] = {}
+    _laid_out(store, geometry, shard_rows, len(pixels))[:] = pixels
+    content: bytes = store["c/0/0/0/0"].to_bytes()
+    return content
+
+
+def _laid_out(
+    store: dict[str, Any], geometry: Geometry, shard_rows: int, count: int
+) -> zarr.Array[Any]:
     chunk = min(geometry.chunk_rows, shard_rows)
     floating = np.issubdtype(np.dtype(geometry.dtype), np.floating)
-    store: dict[str, Any] = {}
-    zarr.create_array(
+    return zarr.create_array(
         store,
         shape=(count, *geometry.shape),
         chunks=(chunk, *geometry.shape),
@@ -96,9 +121,6 @@ def sized_pixels(folder: Path, geometry: Geometry, shard_rows: int, count: int) 
             "pixel_scale_arcsec": geometry.pixel_scale,
         },
     )
-    (folder / PIXELS).mkdir(exist_ok=True)
-    write_atomically(folder / PIXELS / _DESCRIPTION, store[_DESCRIPTION].to_bytes())
-    return zarr.open_array(folder / PIXELS, mode="r+")
 
 
 class Cutouts:
@@ -119,7 +141,7 @@ class Cutouts:
     """
 
     def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder)
+        self.folder = at_hand(folder)
         self.manifest = Manifest.open(self.folder, "cutouts")
         summary = self.manifest.summary
         with reading(self.folder, "the manifest's summary"):

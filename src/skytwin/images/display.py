@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from skytwin.errors import Mismatch
-from skytwin.images.brightness import Display, brightness, parse_display
+from skytwin.images.brightness import Display, band_widths, brightness, parse_display
 from skytwin.images.cutouts import Cutouts
 from skytwin.images.filters import colour_channels
 
@@ -20,6 +20,7 @@ __all__ = [
     "NO_DATA",
     "Display",
     "Origin",
+    "balance_of",
     "contact_sheet_html",
     "contact_sheet_png",
     "data_uri",
@@ -44,6 +45,7 @@ def to_rgb(
     display: Display | None = None,
     *,
     origin: Origin = "upper",
+    beside: np.ndarray | None = None,
 ) -> np.ndarray:
     """Pictures of a stack of images.
 
@@ -58,6 +60,8 @@ def to_rgb(
         or between 0 and 1) are shown as they are, anything else by ``Display()``.
     origin : {"upper", "lower"}
         Where row 0 belongs; see `guess_origin`.
+    beside : ndarray, shape (m, K), optional
+        `balance_of` other images: bands are brought into balance over those too.
 
     Returns
     -------
@@ -90,6 +94,30 @@ def to_rgb(
             f"images of shape {images.shape} with {len(bands)} band(s); expected (n, C, H, W) "
             "with a name for each of the C bands"
         )
+    shown, chosen = _shown(images, bands, display)
+    channels = shown.shape[1]
+    if not len(shown):
+        return np.zeros((0, *images.shape[2:], 3), dtype=np.uint8)
+    empty = np.isnan(shown).any(axis=1)
+    bright = brightness(shown, chosen, beside)
+    if channels == 2:
+        bright = np.stack([bright[:, 0], bright.mean(axis=1), bright[:, 1]], axis=1)
+    elif channels == 1:
+        bright = np.repeat(1 - bright if chosen.invert else bright, 3, axis=1)
+    result = np.rint(np.nan_to_num(bright) * 255).astype(np.uint8).transpose(0, 2, 3, 1)
+    result[empty] = NO_DATA
+    return np.ascontiguousarray(result[:, ::-1] if origin == "lower" else result)
+
+
+def balance_of(flux: np.ndarray, bands: Sequence[str], display: Display | None) -> np.ndarray:
+    """What `to_rgb` takes as ``beside`` of some images (m, C, H, W), shape (m, K)."""
+    return band_widths(*_shown(np.asarray(flux), bands, display))
+
+
+def _shown(
+    images: np.ndarray, bands: Sequence[str], display: Display | None
+) -> tuple[np.ndarray, Display]:
+    """The bands that are shown, (n, K, H, W) with NaN where there is no data, and how."""
     white = _picture_white(images, bands)
     chosen = display or (
         Display()
@@ -99,18 +127,8 @@ def to_rgb(
     channels = colour_channels(tuple(bands), chosen.bands, picture=white is not None)
     with np.errstate(over="ignore"):  # too bright for float32 is no data
         shown = images[:, channels].astype(np.float32)
-    if not len(shown):
-        return np.zeros((0, *images.shape[2:], 3), dtype=np.uint8)
-    empty = ~np.isfinite(shown).all(axis=1)
     shown[~np.isfinite(shown)] = np.nan
-    bright = brightness(shown, chosen)
-    if len(channels) == 2:
-        bright = np.stack([bright[:, 0], bright.mean(axis=1), bright[:, 1]], axis=1)
-    elif len(channels) == 1:
-        bright = np.repeat(1 - bright if chosen.invert else bright, 3, axis=1)
-    result = np.rint(np.nan_to_num(bright) * 255).astype(np.uint8).transpose(0, 2, 3, 1)
-    result[empty] = NO_DATA
-    return np.ascontiguousarray(result[:, ::-1] if origin == "lower" else result)
+    return shown, chosen
 
 
 def _picture_white(images: np.ndarray, bands: Sequence[str]) -> float | None:

@@ -18,14 +18,15 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
+from skytwin.addresses import address_of, shown
 from skytwin.errors import DataError, SkytwinError, Unreachable, UsageError
-from skytwin.files import hash_file
 from skytwin.images.fetch_cache import Cache
 from skytwin.images.fetch_check import check_image
 from skytwin.images.fetch_positions import IMAGES, Wanted, catalog_of, failed_csv, read_wanted
 from skytwin.images.fetch_surveys import Request, choose
 from skytwin.images.fetch_threads import Waiters
 from skytwin.images.fetch_web import Answer, Manners, Passing, Pause, Refused, Stopped, Web
+from skytwin.images.tables import table_sha256
 from skytwin.progress import Progress
 from skytwin.run import Run
 
@@ -191,10 +192,11 @@ def fetch(
         "pixel_scale": request.pixel_scale,
         "bands": list(request.bands),
         "format": request.format,
-        "positions_sha256": hash_file(path),
+        "positions_sha256": table_sha256(path),
         "columns": [wanted.id_name, wanted.columns.ra, wanted.columns.dec],
     }
-    with Run(out, kind="images", recipe=recipe, inputs={"positions": str(path.resolve())}) as run:
+    inputs = {"positions": str(path.resolve()) if address_of(path) is None else shown(path)}
+    with Run(out, kind="images", recipe=recipe, inputs=inputs) as run:
         state = _resume(run, wanted)
         errand = _Errand(
             run=run,

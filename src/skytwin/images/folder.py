@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from skytwin.addresses import shown
 from skytwin.errors import BadImage, DataError, UsageError, unknown
-from skytwin.images.members import open_members
+from skytwin.images.members import Members, open_members
 from skytwin.images.readers import IMAGE_SUFFIXES, image_suffix, is_fits, read_image
 from skytwin.images.source import RawImage
 
@@ -47,6 +48,8 @@ class FolderSource:
         Without: names for the channels of every image.
     hdu : sequence of str or int, optional
         See `skytwin.images.readers.read_image`.
+    members : Members, optional
+        The files, where they are no longer to be looked for.
 
     Attributes
     ----------
@@ -68,8 +71,9 @@ class FolderSource:
         pattern: str | None = None,
         bands: Sequence[str] | None = None,
         hdu: Sequence[str | int] | None = None,
+        members: Members | None = None,
     ) -> None:
-        self.location = str(path)
+        self.location = shown(path)
         self.table = None
         self.recipe: Mapping[str, Any] = {
             "pattern": pattern,
@@ -78,7 +82,7 @@ class FolderSource:
         }
         self._bands = None if bands is None else tuple(bands)
         self._hdu = None if hdu is None else tuple(hdu)
-        self._members = open_members(path, lambda name: image_suffix(name) is not None)
+        self._members = members or open_members(path, lambda name: image_suffix(name) is not None)
         names = sorted((n for n in self._members.names if image_suffix(n)), key=natural)
         if not names:
             raise DataError(

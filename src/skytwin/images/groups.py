@@ -23,6 +23,7 @@ __all__ = [
     "grouped_split",
     "linked_groups",
     "merge_groups",
+    "rows_at",
     "shared_places",
     "sky_groups",
     "sky_pairs",
@@ -66,11 +67,24 @@ def sky_groups(positions: np.ndarray | None, group_arcsec: float, count: int) ->
         raise Mismatch(f"positions of shape {positions.shape}; expected ({count}, 2)")
     known = np.flatnonzero(np.isfinite(positions).all(axis=1))
     # Entries at the very same place count once: a thousand of them would be a million pairs.
-    places, place = np.unique(positions[known], axis=0, return_inverse=True)
+    places, place = _distinct(positions[known])
     linked = _friends(unit_vectors(places), _chord(group_arcsec))
     group = np.arange(count, dtype=np.int64)
-    group[known] = count + linked[place.reshape(-1)]
+    group[known] = count + linked[place]
     return _in_order(group)
+
+
+def _distinct(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Distinct rows of an array (n, 2), and which of them each row is.
+
+    Equivalent to ``np.unique(points, axis=0, return_inverse=True)``, in half the memory.
+    """
+    order = np.lexsort((points[:, 1], points[:, 0]))
+    new = np.ones(len(order), dtype=bool)
+    new[1:] = (points[order[1:]] != points[order[:-1]]).any(axis=1)
+    which = np.empty(len(order), dtype=np.int64)
+    which[order] = np.cumsum(new) - 1
+    return points[order[new]], which
 
 
 def sky_pairs(
@@ -121,6 +135,35 @@ def sky_pairs(
     rows = np.stack([known[0][pairs[:, 0]], known[1][pairs[:, 1]]], axis=1).astype(np.int64)
     order = np.lexsort((rows[:, 1], rows[:, 0]))
     return rows[order], apart[order]
+
+
+def rows_at(positions: np.ndarray | None, rows: np.ndarray, arcsec: float) -> list[np.ndarray]:
+    """For each of some rows, all rows at most ``arcsec`` from it, itself among them.
+
+    Parameters
+    ----------
+    positions : ndarray, shape (N, 2), or None
+        RA and Dec in degrees. A row with NaN is alone; None: every row is.
+    rows : ndarray, shape (n,), int64
+    arcsec : float
+        0: every row is alone.
+    """
+    if positions is None or arcsec == 0:
+        return [np.array([row]) for row in rows]
+    order = np.argsort(positions[:, 1], kind="stable")  # NaN last
+    dec = positions[order, 1]
+    reach = arcsec / 3600 * (1 + 1e-9) + 1e-12
+    found = []
+    for row in rows:
+        low = np.searchsorted(dec, positions[row, 1] - reach, side="left")
+        high = np.searchsorted(dec, positions[row, 1] + reach, side="right")
+        near = order[low:high]
+        chords = np.linalg.norm(
+            unit_vectors(positions[near]) - unit_vectors(positions[[row]]), axis=1
+        )
+        near = near[chords <= _chord(arcsec)]
+        found.append(np.union1d(near, [row]))
+    return found
 
 
 def shared_places(

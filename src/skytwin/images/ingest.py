@@ -15,12 +15,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from skytwin.addresses import shown
 from skytwin.artefact import PARTS
 from skytwin.errors import BadImage, DataError, UsageError
-from skytwin.files import hash_file, sync
-from skytwin.images.catalog import read_table
+from skytwin.files import sync
 from skytwin.images.catalog_file import CATALOG
-from skytwin.images.compare import arcsec, same_scale
 from skytwin.images.cutouts import (
     PIXELS,
     REJECTED,
@@ -30,15 +29,28 @@ from skytwin.images.cutouts import (
     summarise,
 )
 from skytwin.images.framing import Framing
+from skytwin.images.ingest_elsewhere import (
+    Elsewhere,
+    Packed,
+    Packing,
+    Seen,
+    Shape,
+    pack_elsewhere,
+    read_elsewhere,
+)
+from skytwin.images.ingest_image import Changes, Kind, check_content, read_framed, unlike
 from skytwin.images.ingest_rows import Catalog, assemble
+from skytwin.images.remote_source import RemoteSource
 from skytwin.images.source import ImageSource, RawImage
 from skytwin.progress import Progress
 from skytwin.run import Run
 from skytwin.threads import processor_count
 
-__all__ = ["Rejected", "ingest_source"]
+__all__ = ["Rejected", "check_content", "ingest_source"]
 
 PART = PARTS + "/{:06d}.parquet"
+# Shards that workers may make at once.
+_SHARDS_AHEAD = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,8 +64,21 @@ class Rejected:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class _Taken:
+    """An image that was taken; its pixels are here, or on a worker that says where."""
+
     index: int
-    image: RawImage
+    ra: float | None
+    dec: float | None
+    pixels: Any
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class _Shard:
+    """Images that make one file, and those that were left out since the one before it."""
+
+    taken: list[_Taken]
+    next: int
+    rejected: list[Rejected]
 
 
 def ingest_source(
@@ -64,7 +89,8 @@ def ingest_source(
     framing: Framing | None = None,
     pixel_scale: float | None = None,
     unit: str | None = None,
-    workers: int | None = None,
+    threads: int | None = None,
+    elsewhere: Elsewhere | None = None,
     shard_rows: int | None = None,
     verb: str = "ingest",
     quiet: bool = False,
@@ -85,8 +111,10 @@ def ingest_source(
         Arcsec per pixel of the images as they are read; overrules their WCS.
     unit : str, optional
         Flux unit; overrules the files'.
-    workers : int, optional
-        Reading threads; the number of cores by default.
+    threads : int, optional
+        Reading threads; by default one per core, and more where images come from an address.
+    elsewhere : Elsewhere, optional
+        The workers that read, in place of this process.
     shard_rows : int, optional
         Images per file of the pixel store; about 64 MB of them by default.
     verb : str
@@ -108,11 +136,9 @@ def ingest_source(
     framing = framing or Framing()
     if pixel_scale is not None and not 0 < pixel_scale < float("inf"):
         raise UsageError(f"pixel scale {pixel_scale} arcsec; expected a positive number")
-    if workers is not None and workers < 1:
-        raise UsageError(f"{workers} workers; expected at least 1")
-    table = read_table(catalog.path) if catalog else None
-    if table is not None and catalog is not None:
-        catalog.check(table, source.ids)
+    if threads is not None and threads < 1:
+        raise UsageError(f"{threads} threads; expected at least 1")
+    table = catalog.read(source.ids) if catalog else None
     recipe = {
         "source": dict(source.recipe),
         "images": len(source.ids),
@@ -123,14 +149,24 @@ def ingest_source(
         "unit": unit,
         "shard_rows": shard_rows,
     }
-    inputs = {"source": source.location, "catalog": str(catalog.path) if catalog else None}
+    inputs = {"source": source.location, "catalog": shown(catalog.path) if catalog else None}
+    if isinstance(source, RemoteSource):
+        inputs["source_state"] = source.state
     with Run(out, kind="cutouts", recipe=recipe, inputs=inputs) as run:
-        writer = _Writer(run, source, framing, pixel_scale, unit, shard_rows)
+        writer = _Writer(run, source, shard_rows, elsewhere)
+        changes = Changes(framing=framing, pixel_scale=pixel_scale, unit=unit)
+        images: Iterator[tuple[int, RawImage | Seen | BadImage]]
+        if elsewhere is None:
+            images = _read_all(source, writer.next, changes, threads or _threads_for(source))
+        else:
+            images = read_elsewhere(
+                elsewhere, source.ids, _digest, changes, writer.next, lambda: writer.shard_rows
+            )
         with Progress(verb, len(source.ids), done=writer.next, quiet=quiet) as bar:
-            for taken in _read_all(source, writer.next, workers or processor_count()):
-                writer.add(*taken)
+            for index, image in images:
+                writer.add(index, image)
                 bar.advance(1)
-        writer.flush()
+        writer.close()
         if writer.geometry is None:
             raise DataError(_nothing(source, writer.all_rejected()))
         rows = pa.concat_tables(pq.read_table(run.folder / name) for name in writer.parts)
@@ -154,16 +190,19 @@ class _Writer:
         self,
         run: Run,
         source: ImageSource,
-        framing: Framing,
-        pixel_scale: float | None,
-        unit: str | None,
         shard_rows: int | None,
+        elsewhere: Elsewhere | None,
     ) -> None:
-        self._run, self._source, self._framing = run, source, framing
-        self._scale, self._unit, self._shard_rows = pixel_scale, unit, shard_rows
+        self._run, self._source = run, source
+        self._wanted_rows, self._elsewhere = shard_rows, elsewhere
         self._buffer: list[_Taken] = []
         self._rejected: list[Rejected] = []
+        #: Shards that workers make, in order.
+        self._making: deque[tuple[_Shard, Packing]] = deque()
         self.geometry: Geometry | None = None
+        #: Images of a file, once one was taken.
+        self.shard_rows: int | None = None
+        self._alike: Kind | None = None
         self.next = self.count = 0
         self.parts: list[str] = []
         self.hashes: dict[str, str] = {}
@@ -172,110 +211,93 @@ class _Writer:
             self.geometry = Geometry(
                 **{**found, "shape": tuple(found["shape"]), "bands": tuple(found["bands"])}
             )
+            self.shard_rows = shard_rows or self.geometry.shard_rows
             self.next, self.count = entry["next"], self.count + entry["rows"]
             self.parts.append(entry["part"])
             self.hashes[entry["file"]] = entry["sha256"]
 
-    def add(self, index: int, image: RawImage | BadImage) -> None:
+    def add(self, index: int, image: RawImage | Seen | BadImage) -> None:
         """Take the next image in order, or note why it is left out."""
-        if isinstance(image, BadImage):
-            self._reject(index, str(image))
+        reason = str(image) if isinstance(image, BadImage) else self._refused(index, image)
+        if isinstance(image, BadImage) or reason is not None:
+            name, origin = self._source.ids[index], self._source.origins[index]
+            self._rejected.append(Rejected(id=name, origin=origin, reason=str(reason)))
         else:
-            try:
-                framed = self._fit(index, image)
-            except BadImage as reason:
-                self._reject(index, str(reason))
-            else:
-                self._buffer.append(_Taken(index=index, image=framed))
+            self._buffer.append(
+                _Taken(index=index, ra=image.ra, dec=image.dec, pixels=image.pixels)
+            )
         self.next = index + 1
-        if self.geometry and len(self._buffer) >= (self._shard_rows or self.geometry.shard_rows):
-            self.flush()
+        if self.shard_rows is not None and len(self._buffer) >= self.shard_rows:
+            self._flush()
 
-    def _reject(self, index: int, reason: str) -> None:
-        self._rejected.append(
-            Rejected(id=self._source.ids[index], origin=self._source.origins[index], reason=reason)
-        )
-
-    def _fit(self, index: int, image: RawImage) -> RawImage:
-        if self._scale is not None or self._unit is not None:
-            image = RawImage(
-                **{
-                    **vars(image),
-                    "pixel_scale": self._scale or image.pixel_scale,
-                    "unit": self._unit or image.unit,
-                }
-            )
-        check_content(image.pixels)
-        image = self._framing.apply(image)
-        now = _geometry(image)
+    def _refused(self, index: int, image: RawImage | Seen) -> str | None:
+        """Why an image cannot stand beside those before it, if it cannot."""
+        kind = image.kind if isinstance(image, Seen) else Kind.of(image)
+        if kind is self._alike:
+            return None
         if self.geometry is None:
-            self.geometry = now
-        want = self.geometry
-        if now.shape[0] != want.shape[0] or (image.bands and now.bands != want.bands):
-            raise BadImage(f"bands {', '.join(now.bands)}; expected {', '.join(want.bands)}")
-        if now.shape != want.shape:
-            height, width = now.shape[1:]
-            raise UsageError(
-                f"images of mixed shape: {self._source.origins[index]} is {height} x {width}, "
-                f"those before it {want.shape[1]} x {want.shape[2]}; give --crop PIXELS "
-                "(central cut) or --size PIXELS (resample)"
-            )
-        if now.dtype != want.dtype:
-            raise BadImage(f"pixels are {now.dtype}; expected {want.dtype} like the first image")
-        if now.unit != want.unit:
-            raise BadImage(
-                f"flux in {now.unit or 'no stated unit'}; expected {want.unit or 'no stated unit'} "
-                "like the first image (--unit overrules)"
-            )
-        if not same_scale(now.pixel_scale, want.pixel_scale):
-            raise BadImage(
-                f"pixel scale {arcsec(now.pixel_scale)}; expected {arcsec(want.pixel_scale)} "
-                "like the first image"
-            )
-        return image
+            self.geometry = kind.geometry
+            self.shard_rows = self._wanted_rows or kind.geometry.shard_rows
+        reason = unlike(kind, self.geometry, self._source.origins[index])
+        if reason is None:
+            self._alike = kind
+        return reason
 
-    def flush(self) -> None:
-        """Write what is buffered as one shard; once the journal has it, it is done."""
-        if not self._buffer or self.geometry is None:
+    def _flush(self) -> None:
+        """Write what is buffered as one shard, here, or once a worker has made its file."""
+        if not self._buffer or self.geometry is None or self.shard_rows is None:
             return
-        number, rows = len(self.parts), len(self._buffer)
-        size = self._shard_rows or self.geometry.shard_rows
+        shard = _Shard(taken=self._buffer, next=self.next, rejected=self._rejected)
+        self._buffer, self._rejected = [], []
+        pixels = [taken.pixels for taken in shard.taken]
+        shape = Shape(
+            folder=str(self._run.folder.resolve()), geometry=self.geometry, rows=self.shard_rows
+        )
+        if self._elsewhere is None:
+            self._keep(shard, Packed.of(np.stack(pixels), shape))
+            return
+        self._making.append((shard, pack_elsewhere(self._elsewhere, pixels, shape)))
+        while len(self._making) > _SHARDS_AHEAD or (self._making and self._making[0][1].done()):
+            self._keep_next()
+
+    def close(self) -> None:
+        """Write what is left."""
+        self._flush()
+        while self._making:
+            self._keep_next()
+
+    def _keep_next(self) -> None:
+        shard, made = self._making.popleft()
+        self._keep(shard, made.result())
+
+    def _keep(self, shard: _Shard, packed: Packed) -> None:
+        """Write one shard; once the journal has it, it is done."""
+        assert self.geometry is not None  # there is an image
+        assert self.shard_rows is not None
+        number, rows = len(self.parts), len(shard.taken)
         folder = self._run.folder
         file = f"{PIXELS}/c/{number}/0/0/0"
-        (folder / file).unlink(missing_ok=True)  # of a run that was killed while it wrote it
-        array = sized_pixels(folder, self.geometry, size, self.count + rows)
-        array[self.count :] = np.stack([taken.image.pixels for taken in self._buffer])
-        sync(folder / file)
+        sized_pixels(folder, self.geometry, self.shard_rows, self.count + rows)
+        (folder / file).parent.mkdir(parents=True, exist_ok=True)
+        Path(packed.path).replace(folder / file)
         for parent in (folder / file).relative_to(folder).parents:
             sync(folder / parent)
         part = PART.format(number)
-        self._run.write(part, lambda path: pq.write_table(self._rows(), path))
-        digest = hash_file(folder / file)
+        self._run.write(part, lambda path: pq.write_table(_rows(shard.taken), path))
         self._run.record(
             {
                 "rows": rows,
-                "next": self.next,
+                "next": shard.next,
                 "file": file,
-                "sha256": digest,
+                "sha256": packed.sha256,
                 "part": part,
                 "geometry": asdict(self.geometry),
-                "rejected": [vars(entry) for entry in self._rejected],
+                "rejected": [vars(entry) for entry in shard.rejected],
             }
         )
         self.count += rows
         self.parts.append(part)
-        self.hashes[file] = digest
-        self._buffer, self._rejected = [], []
-
-    def _rows(self) -> pa.Table:
-        taken = self._buffer
-        return pa.table(
-            {
-                "index": pa.array([t.index for t in taken], pa.int64()),
-                "ra": pa.array([t.image.ra for t in taken], pa.float64()),
-                "dec": pa.array([t.image.dec for t in taken], pa.float64()),
-            }
-        )
+        self.hashes[file] = packed.sha256
 
     def all_rejected(self) -> list[Rejected]:
         """Every image left out, those of earlier runs included."""
@@ -283,23 +305,32 @@ class _Writer:
         return before + self._rejected
 
 
+def _rows(taken: list[_Taken]) -> pa.Table:
+    return pa.table(
+        {
+            "index": pa.array([t.index for t in taken], pa.int64()),
+            "ra": pa.array([t.ra for t in taken], pa.float64()),
+            "dec": pa.array([t.dec for t in taken], pa.float64()),
+        }
+    )
+
+
+def _threads_for(source: ImageSource) -> int:
+    """One per core, and more where each mostly waits."""
+    more = source.threads if isinstance(source, RemoteSource) else None
+    return max(processor_count(), more or 1)
+
+
 def _read_all(
-    source: ImageSource, start: int, workers: int
+    source: ImageSource, start: int, changes: Changes, threads: int
 ) -> Iterator[tuple[int, RawImage | BadImage]]:
     """Read ahead in threads, hand over in order."""
-
-    def read(index: int) -> RawImage | BadImage:
-        try:
-            return source.read(index)
-        except BadImage as error:
-            return error
-
     ahead: deque[tuple[int, Future[RawImage | BadImage]]] = deque()
-    with ThreadPoolExecutor(workers, thread_name_prefix="ingest") as pool:
+    with ThreadPoolExecutor(threads, thread_name_prefix="ingest") as pool:
         try:
             for index in range(start, len(source.ids)):
-                ahead.append((index, pool.submit(read, index)))
-                if len(ahead) >= 8 * workers:
+                ahead.append((index, pool.submit(read_framed, source, index, changes)))
+                if len(ahead) >= max(2 * threads, 8 * processor_count()):
                     first, future = ahead.popleft()
                     yield first, future.result()
             while ahead:
@@ -307,29 +338,6 @@ def _read_all(
                 yield first, future.result()
         finally:
             pool.shutdown(wait=True, cancel_futures=True)
-
-
-def check_content(pixels: np.ndarray) -> None:
-    if pixels.size == 0:
-        raise BadImage(f"empty image of shape {pixels.shape}")
-    finite = pixels
-    if np.issubdtype(pixels.dtype, np.floating):
-        finite = pixels[np.isfinite(pixels)]
-        if finite.size == 0:
-            raise BadImage("no finite pixel (all NaN)")
-    if finite.min() == finite.max():
-        raise BadImage(f"constant image: every pixel is {finite.flat[0]}")
-
-
-def _geometry(image: RawImage) -> Geometry:
-    channels, height, width = image.pixels.shape
-    return Geometry(
-        shape=(channels, height, width),
-        dtype=image.pixels.dtype.name,
-        bands=image.bands or tuple(f"band{i + 1}" for i in range(channels)),
-        unit=image.unit,
-        pixel_scale=image.pixel_scale,
-    )
 
 
 def _digest(ids: Any) -> str:

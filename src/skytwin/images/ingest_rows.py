@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,11 +11,14 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from skytwin.addresses import name_of
 from skytwin.errors import UsageError
-from skytwin.files import hash_file
 from skytwin.images import arrow
-from skytwin.images.catalog import SkyPositions, join, sky_columns, sky_degrees
+from skytwin.images.catalog import SkyPositions, join, read_table, sky_columns, sky_degrees
+from skytwin.images.hats import Hats
+from skytwin.images.hats_rows import rows_by_id, rows_near
 from skytwin.images.source import Listed
+from skytwin.images.tables import hats_at, table_sha256
 
 __all__ = ["Assembled", "Catalog", "assemble"]
 
@@ -32,12 +36,36 @@ class Catalog:
     def recipe(self) -> dict[str, Any]:
         """What shapes the join; the table by its content."""
         return {
-            "sha256": hash_file(self.path),
+            "sha256": table_sha256(self.path),
             "id_column": self.id_column,
             "ra_column": self.ra_column,
             "dec_column": self.dec_column,
             "match_arcsec": self.match_arcsec,
         }
+
+    def read(self, ids: Sequence[str]) -> pa.Table:
+        """The rows to join: of a HATS catalogue those of ``ids``; none yet where the sky decides.
+
+        What does not fit is refused here, before hours of reading.
+        """
+        if self._hats is None:
+            table = read_table(self.path)
+        elif self.match_arcsec is None:
+            table = rows_by_id(self._hats, ids, self.id_column)
+        else:
+            table = self._hats.schema.empty_table()
+        self.check(table, ids)
+        return table
+
+    def around(self, table: pa.Table, sky: SkyPositions) -> pa.Table:
+        """The rows to join once the images' positions are known."""
+        if self._hats is None or self.match_arcsec is None:
+            return table
+        return rows_near(self._hats, sky, self.match_arcsec, self.ra_column, self.dec_column)
+
+    @functools.cached_property
+    def _hats(self) -> Hats | None:
+        return hats_at(self.path)
 
     def check(self, table: pa.Table, ids: Sequence[str]) -> None:
         """Fail before hours of reading, not after: a join by id needs no pixel."""
@@ -47,7 +75,7 @@ class Catalog:
             raise UsageError(f"--match-arcsec {self.match_arcsec}; expected 0 to 3600")
         elif sky_columns(table, self.ra_column, self.dec_column) is None:
             raise UsageError(
-                f"{self.path.name} has no columns of sky positions; name them with "
+                f"{name_of(self.path)} has no columns of sky positions; name them with "
                 "--ra-column and --dec-column, or leave --match-arcsec out to join by id"
             )
 
@@ -84,7 +112,7 @@ def assemble(
     if catalog is not None and table is not None:
         joined = join(
             ids,
-            table,
+            catalog.around(table, positions),
             id_column=catalog.id_column,
             sky=positions if catalog.match_arcsec is not None else None,
             match_arcsec=catalog.match_arcsec,

@@ -14,7 +14,7 @@ from typing import Protocol, Self
 from skytwin.errors import BadImage, DataError, UsageError
 from skytwin.images.packed import require_likely
 
-__all__ = ["ARCHIVE_SUFFIXES", "Members", "TarEntry", "is_archive", "open_members"]
+__all__ = ["ARCHIVE_SUFFIXES", "Members", "TarEntry", "hidden", "is_archive", "open_members"]
 
 _PACKED_TARS = (".tar.gz", ".tgz")
 ARCHIVE_SUFFIXES = (".zip", ".tar", *_PACKED_TARS)
@@ -87,7 +87,8 @@ def open_members(path: Path, keep: Callable[[str], bool]) -> Members:
         ) from None
 
 
-def _hidden(name: str) -> bool:
+def hidden(name: str) -> bool:
+    """Whether a file, or a folder on the way to it, is one that a listing leaves out."""
     return any(part.startswith(".") for part in name.split("/"))
 
 
@@ -112,7 +113,7 @@ class _Zip:
         entries = self._zip.infolist()
         names = (entry.filename for entry in entries if not entry.is_dir())
         # An archive may hold a name twice; the last one counts.
-        self.names = list(dict.fromkeys(name for name in names if not _hidden(name)))
+        self.names = list(dict.fromkeys(name for name in names if not hidden(name)))
 
     def fetch(self, name: str) -> tuple[str, bytes]:
         try:
@@ -211,4 +212,4 @@ def _clean(name: str) -> str:
 
 
 def _usable(entry: tarfile.TarInfo) -> bool:
-    return entry.isfile() and not entry.issparse() and not _hidden(_clean(entry.name))
+    return entry.isfile() and not entry.issparse() and not hidden(_clean(entry.name))

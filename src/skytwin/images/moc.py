@@ -17,7 +17,7 @@ from skytwin.errors import DataError, UsageError, unknown
 from skytwin.files import require_new, write_atomically
 from skytwin.progress import Progress
 
-__all__ = ["MOC_ENDINGS", "Footprint", "cover", "inside", "read_moc"]
+__all__ = ["MOC_ENDINGS", "Footprint", "corners", "cover", "inside", "read_moc", "square_degrees"]
 
 _FORMATS = {".fits": "fits", ".json": "json"}
 MOC_ENDINGS = tuple(_FORMATS)
@@ -51,7 +51,7 @@ class Footprint:
     @property
     def square_degrees(self) -> float:
         """Area, the rims of the cells included."""
-        return float(self.moc.sky_fraction) * 4 * math.pi * math.degrees(1) ** 2
+        return square_degrees(self.moc)
 
     @property
     def summary(self) -> str:
@@ -191,6 +191,47 @@ def inside(positions: np.ndarray | None, moc: Any) -> np.ndarray:
     if not found.any():
         raise DataError("no object lies inside the MOC; check that it is of the same sky")
     return found
+
+
+def square_degrees(moc: Any) -> float:
+    """Area of a MOC."""
+    return float(moc.sky_fraction) * 4 * math.pi * math.degrees(1) ** 2
+
+
+def corners(order: int, cells: np.ndarray) -> np.ndarray:
+    """Corners of HEALPix cells of one order, in the nested scheme, as a polygon runs.
+
+    Reference: Gorski et al. 2005, *HEALPix*, ApJ 622, 759: the cells of section 4, each corner by
+    its place on one of the twelve faces.
+
+    Parameters
+    ----------
+    order : int
+        0 to 29.
+    cells : ndarray, shape (n,), int
+        Numbers, from 0.
+
+    Returns
+    -------
+    ndarray, shape (n, 4, 2), float64
+        RA and Dec in degrees: south, east, north, west.
+    """
+    cells = np.asarray(cells, dtype=np.int64)
+    face, within = cells >> 2 * order, cells & (4**order - 1)
+    x, y = np.zeros((2, len(cells)), dtype=np.int64)
+    for bit in range(order):
+        x |= (within >> 2 * bit & 1) << bit
+        y |= (within >> 2 * bit + 1 & 1) << bit
+    # On a face x and y run from 0 to 1; its southern corner is (0, 0).
+    along = (x[:, None] + np.array([0, 1, 1, 0])) / 2**order
+    across = (y[:, None] + np.array([0, 0, 1, 1])) / 2**order
+    ring = np.array([2, 2, 2, 2, 3, 3, 3, 3, 4, 4, 4, 4])[face][:, None] - along - across
+    near = np.minimum(1.0, np.minimum(ring, 4.0 - ring))  # less than 1: in a polar cap
+    belt = np.degrees(np.arcsin(np.clip((2.0 - ring) * 2 / 3, -1, 1)))
+    cap = np.sign(2.0 - ring) * (90.0 - 2 * np.degrees(np.arcsin(near / math.sqrt(6.0))))
+    east = np.array([1, 3, 5, 7, 0, 2, 4, 6, 1, 3, 5, 7])[face][:, None] * near + along - across
+    ra = 45.0 * np.divide(east, near, out=np.zeros_like(east), where=near > 0) % 360.0
+    return np.stack([ra, np.where(near < 1.0, cap, belt)], axis=2)
 
 
 def _require_mocpy() -> None:

@@ -18,8 +18,9 @@ import numpy as np
 import pyarrow as pa
 from scipy import ndimage
 
+from skytwin.addresses import shown
 from skytwin.errors import BadImage, DataError, Mismatch, UsageError, unknown
-from skytwin.files import hash_file
+from skytwin.images.at_hand import file_at_hand
 from skytwin.images.columns import SkyPositions
 from skytwin.images.detect import DetectSettings, detect
 from skytwin.images.planes import Plane, load_planes
@@ -31,7 +32,7 @@ from skytwin.images.positions import (
     with_positions,
 )
 from skytwin.images.source import RawImage
-from skytwin.images.tables import table_stem
+from skytwin.images.tables import table_sha256, table_stem
 
 __all__ = ["MosaicSource", "frame_start"]
 
@@ -124,7 +125,7 @@ class MosaicSource:
             origin=pixel_origin,
         )
         self._size = size
-        self._planes = load_planes(paths, hdu=hdu, bands=bands)
+        self._planes = load_planes([file_at_hand(path) for path in paths], hdu=hdu, bands=bands)
         self.bands = tuple(plane.name for plane in self._planes)
         if position_band is not None and position_band not in self.bands:
             raise unknown("band", position_band, self.bands)
@@ -157,7 +158,7 @@ class MosaicSource:
         self.dtype = self._common_dtype()
         reference = self._reference.path.name
         self.origins: Sequence[str] = [f"{reference}[x={x:.1f}, y={y:.1f}]" for x, y in where.xy]
-        self.location = ", ".join(str(path) for path in paths)
+        self.location = ", ".join(shown(path) for path in paths)
         self.recipe: Mapping[str, Any] = {
             "source": "mosaic",
             "size": size,
@@ -168,7 +169,7 @@ class MosaicSource:
             ],
             "hdu": hdu if hdu is None or isinstance(hdu, (str, int)) else list(hdu),
             "positions": list(where.how),
-            "positions_sha256": [hash_file(Path(path)) for path in positions],
+            "positions_sha256": [table_sha256(Path(path)) for path in positions],
             "detect": None if detect is None else asdict(detect),
         }
 

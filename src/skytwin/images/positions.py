@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
+from skytwin.addresses import name_of
 from skytwin.errors import DataError, UsageError
 from skytwin.images import arrow, columns
 from skytwin.images.catalog import id_texts, read_table
@@ -165,7 +166,11 @@ def _read_one(path: Path, reference: Plane, named: PositionColumns) -> Positions
     id_name, ids = _ids(table, path, named.id)
     own = _without_used(table, found, id_name)
     return Positions(
-        ids=ids, xy=xy, sky=sky, table=with_positions(own, xy, sky), how=(f"{path.name}: {how}",)
+        ids=ids,
+        xy=xy,
+        sky=sky,
+        table=with_positions(own, xy, sky),
+        how=(f"{name_of(path)}: {how}",),
     )
 
 

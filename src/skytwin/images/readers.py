@@ -105,6 +105,8 @@ def read_image(
 def image_suffix(name: str) -> str | None:
     """The suffix, of `IMAGE_SUFFIXES`, that a file name ends with in any case; None without."""
     lower = name.lower()
+    if not lower.endswith(IMAGE_SUFFIXES):
+        return None
     found = [suffix for suffix in IMAGE_SUFFIXES if lower.endswith(suffix)]
     # A name that is nothing but a suffix is a hidden file.
     return found[0] if found and lower.rpartition("/")[2] != found[0] else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +15,7 @@ from skytwin.images.rows import RowIndex
 __all__ = ["ScannedIndex"]
 
 _SCANS = 32  # about what making the dictionary costs
+_NOTES = 100_000
 
 
 class ScannedIndex(RowIndex):
@@ -35,6 +37,13 @@ class ScannedIndex(RowIndex):
     def __init__(self, ids: pa.ChunkedArray) -> None:
         self._ids = ids
         self._found: dict[str, int | None] = {}
+        self._noted: dict[str, int] = {}
+
+    def note(self, names: Sequence[str], rows: Sequence[int] | np.ndarray) -> None:
+        """Remember where some identifiers are."""
+        if len(self._noted) > _NOTES:
+            self._noted.clear()
+        self._noted.update(zip(names, map(int, rows), strict=True))
 
     def __contains__(self, name: str) -> bool:
         return self._find(name) is not None
@@ -50,6 +59,8 @@ class ScannedIndex(RowIndex):
         return RowIndex(np.asarray(self._ids.to_numpy(zero_copy_only=False)))
 
     def _find(self, name: str) -> int | None:
+        if name in self._noted:
+            return self._noted[name]
         if len(self._found) >= _SCANS:
             known = name in self._whole
             return self._whole[name] if known else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 
@@ -32,6 +32,9 @@ class RowIndex:
                 f"duplicate id {first!r}; every object needs an id of its own: rename it, or "
                 "name another id column"
             )
+
+    def note(self, names: Sequence[str], rows: Sequence[int] | np.ndarray) -> None:
+        """Where some identifiers are, for an index that would have to look for them."""
 
     def __contains__(self, name: str) -> bool:
         return name in self._rows

@@ -127,7 +127,7 @@ def simulate_survey(
         return ingest_source(
             source,
             out,
-            workers=processes,
+            threads=processes,
             shard_rows=shard_rows,
             verb="simulate",
             quiet=quiet,

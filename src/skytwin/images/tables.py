@@ -5,34 +5,36 @@ Every column keeps its unit, UCD and description as metadata of its Arrow field.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
-from astropy.table import meta
 
+from skytwin.addresses import address_of, name_of, shown
 from skytwin.errors import BadImage, DataError, SkytwinError, UnknownName, UsageError, in_words
-from skytwin.images.packed import require_likely
+from skytwin.files import hash_file
+from skytwin.images.at_hand import called, file_at_hand
+from skytwin.images.hats import Hats, is_hats
 from skytwin.images.table_astropy import (
     read_cat,
     read_ecsv,
     read_fits,
     read_votable,
     require_unique,
-    tagged,
 )
-from skytwin.images.table_text import read_text, without_null_type
+from skytwin.images.table_parquet import read_parquet_file
+from skytwin.images.table_text import read_text
 
-__all__ = ["read_table", "table_stem"]
+__all__ = ["hats_at", "read_table", "table_sha256", "table_stem"]
 
 
 def read_table(path: Path) -> pa.Table:
-    """Read a table, its format told by the ending of its name.
+    """Read a table, its format told by the ending of its name, or a HATS catalogue's folder.
 
+    It may lie at an address, ``s3://bucket/table.fits``: see `skytwin.images.remote_copy`.
     Accepted are ``.csv``, ``.tsv``, ``.txt``, ``.dat`` (delimited or whitespace-separated text;
     lines starting with ``#`` ahead of the data are comments, the last of which may hold the
     names), ``.cat`` (SExtractor, ASCII_HEAD or FITS_LDAC), ``.fits``, ``.fit`` (first table),
@@ -57,12 +59,51 @@ def read_table(path: Path) -> pa.Table:
         The file is damaged, holds no rows, or names two columns alike.
     """
     path = Path(path)
-    reader = _READERS.get(_ending(path))
-    if reader is None:
+    hats = hats_at(path)
+    if hats is not None:
+        return hats.read_all()
+    with _copied(path) as here:
+        return _read_file(here)
+
+
+def table_sha256(path: Path) -> str:
+    """SHA-256 of a table's file; of a HATS catalogue, see `skytwin.images.hats.Hats.sha256`."""
+    path = Path(path)
+    hats = hats_at(path)
+    if hats is not None:
+        return hats.sha256
+    with _copied(path) as here:
+        return hash_file(here)
+
+
+def hats_at(path: Path) -> Hats | None:
+    """The HATS catalogue in a folder; None for a table in a file."""
+    return Hats(path) if _ending(path) not in _READERS and is_hats(path) else None
+
+
+@contextlib.contextmanager
+def _copied(path: Path) -> Iterator[Path]:
+    """A file on this machine; errors name what the user named."""
+    if address_of(path) is None:
+        yield path
+        return
+    _require_known(path)
+    here = file_at_hand(path)
+    with called(here, shown(path)):
+        yield here
+
+
+def _require_known(path: Path) -> None:
+    if _ending(path) not in _READERS:
         raise UnknownName(
-            f"unknown table format {path.name!r}; expected a name ending in "
-            f"{', '.join(_READERS)} (.gz allowed for all but .parquet)"
+            f"unknown table format {name_of(path)!r}; expected a name ending in "
+            f"{', '.join(_READERS)} (.gz allowed for all but .parquet), or a HATS catalogue"
         )
+
+
+def _read_file(path: Path) -> pa.Table:
+    _require_known(path)
+    reader = _READERS[_ending(path)]
     if not path.is_file():
         raise UsageError(f"no file {str(path)!r}; expected a table")
     if path.stat().st_size == 0:
@@ -90,58 +131,19 @@ def read_table(path: Path) -> pa.Table:
 
 def table_stem(path: Path) -> str:
     """The file's name without its ending(s): ``a/galaxies.csv.gz`` -> ``galaxies``."""
-    name = path.name
+    name = name_of(path)
     for packed in (".gz", ".bz2", ".fz"):
         name = name.removesuffix(packed)
     return Path(name).stem
 
 
 def _ending(path: Path) -> str:
-    ending = path.suffix.lower()
+    name = Path(name_of(path))
+    ending = name.suffix.lower()
     if ending == ".gz":
-        inner = Path(path.stem).suffix.lower()
+        inner = Path(name.stem).suffix.lower()
         return ending if inner == ".parquet" else inner
     return ending
-
-
-def _read_parquet(path: Path) -> pa.Table:
-    table = without_null_type(_within(path))
-    for place, entry in enumerate(table.schema):
-        if pa.types.is_dictionary(entry.type):
-            plain = entry.with_type(entry.type.value_type)
-            table = table.set_column(place, plain, table[place].cast(plain.type))
-    header = (table.schema.metadata or {}).get(b"table_meta_yaml")
-    if header is None:
-        return table
-    # astropy keeps units and descriptions in the schema's metadata, in YAML.
-    for column in meta.get_header_from_yaml(header.decode().split("\n"))["datatype"]:
-        place = table.schema.get_field_index(column["name"])
-        if place >= 0:
-            kind = table.schema.field(place).type
-            table = table.set_column(place, tagged(column["name"], kind, column), table[place])
-    return table
-
-
-def _within(path: Path) -> pa.Table:
-    """The table; refused where a few values are repeated until they would fill the memory."""
-    size = path.stat().st_size
-    # ParquetFile, because read_table would take a "name=value" folder for a partition.
-    with pq.ParquetFile(path, memory_map=True) as file:
-        require_likely(size, 4 * file.metadata.num_rows * file.metadata.num_columns, "the table")
-        texts = [
-            entry.name
-            for entry in file.schema_arrow
-            if pa.types.is_string(entry.type) or pa.types.is_large_string(entry.type)
-        ]
-    # Texts as distinct values and places among them: one that comes a million times is there once.
-    with pq.ParquetFile(path, memory_map=True, read_dictionary=texts) as file:
-        table = file.read()
-    for name in texts:
-        for chunk in table[name].chunks:
-            if pa.types.is_dictionary(chunk.type):
-                lengths = pc.binary_length(chunk.dictionary)
-                require_likely(size, pc.sum(lengths.take(chunk.indices)).as_py() or 0, "the table")
-    return table
 
 
 _READERS: dict[str, Callable[[Path], pa.Table]] = {
@@ -156,5 +158,5 @@ _READERS: dict[str, Callable[[Path], pa.Table]] = {
     ".votable": read_votable,
     ".xml": read_votable,
     ".ecsv": read_ecsv,
-    ".parquet": _read_parquet,
+    ".parquet": read_parquet_file,
 }

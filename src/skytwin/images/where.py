@@ -3,15 +3,28 @@
 from __future__ import annotations
 
 import re
+import threading
+import time
 
 import numpy as np
 import pyarrow as pa
 
 from skytwin.errors import UsageError, unknown
+from skytwin.images.where_apart import ROW, Bounds, Refused, evaluate, evaluate_apart, is_plain
 
-__all__ = ["matching_rows", "positive_rows"]
+__all__ = ["bound_this_thread", "matching_rows", "positive_rows"]
 
-_ROW = "__skytwin_row"
+_bounds = threading.local()
+
+
+def bound_this_thread(bounds: Bounds | None) -> None:
+    """Hold the conditions that this thread evaluates to bounds from now on.
+
+    For conditions of others, as a server has them. What is more than comparisons and arithmetic
+    of columns is then evaluated by a process of its own, for DuckDB neither stops within a
+    function nor counts all of its memory.
+    """
+    _bounds.held = bounds
 
 
 def matching_rows(table: pa.Table, condition: str) -> np.ndarray:
@@ -46,8 +59,9 @@ def positive_rows(table: pa.Table, conditions: tuple[str, ...]) -> tuple[np.ndar
     """
     positive = np.zeros(len(table), dtype=bool)
     known = np.ones(len(table), dtype=bool)
+    began = time.monotonic()
     for condition in conditions:
-        outcome = _evaluate(table, _as_sql(table, condition))
+        outcome = _evaluate(table, _as_sql(table, condition), time.monotonic() - began)
         positive |= outcome == 1
         known &= outcome >= 0
     return positive & known, known
@@ -74,43 +88,23 @@ def _as_sql(table: pa.Table, condition: str) -> str:
     return f"CAST({name} AS VARCHAR) = '{quoted}'"
 
 
-def _evaluate(table: pa.Table, condition: str) -> np.ndarray:
+def _evaluate(table: pa.Table, condition: str, used: float = 0.0) -> np.ndarray:
     """1 where the condition holds, 0 where not, -1 where it comes out null; shape (N,) int8."""
-    import duckdb  # slow to import, and most searches have no condition
-
     if not condition.strip():
         raise UsageError('empty condition; expected SQL such as "z < 0.2 and mag_r < 19"')
-    connection = duckdb.connect(
-        config={"enable_external_access": "false", "python_enable_replacements": "false"}
-    )
+    bounds: Bounds | None = getattr(_bounds, "held", None)
     try:
-        connection.execute("SET lock_configuration = true")
-        # With its row number, because window functions return rows in an order of their own.
-        relation = connection.from_arrow(table.append_column(_ROW, [np.arange(len(table))]))
-        # As an expression, never pasted into a statement: it cannot end it and begin another.
-        outcome = relation.project(
-            duckdb.ColumnExpression(_ROW),
-            duckdb.SQLExpression(f"({condition})").alias("outcome"),
-        )
-        if str(outcome.types[1]) != "BOOLEAN":
-            raise UsageError(
-                f"condition {condition!r} gives {outcome.types[1]}, not yes or no; expected a "
-                'comparison such as "z < 0.2"'
-            )
-        result = outcome.to_arrow_table()
-    except duckdb.Error as error:
-        raise _refusal(table, condition, str(error).splitlines()[0]) from None
-    finally:
-        connection.close()
-    values = np.empty(len(table), dtype=np.int8)
-    values[result[_ROW].to_numpy()] = result["outcome"].cast(pa.int8()).fill_null(-1).to_numpy()
-    return values
+        if bounds is None or is_plain(condition):
+            return evaluate(table, condition)
+        return evaluate_apart(table, condition, bounds.after(used))
+    except Refused as reason:
+        raise _refusal(table, condition, str(reason)) from None
 
 
 def _refusal(table: pa.Table, condition: str, why: str) -> UsageError:
     missing = re.search(r'Referenced column "(.*)" not found', why)
     if missing:
         return unknown("column", missing[1], table.column_names, f"in {condition!r}")
-    if _ROW in why:  # what DuckDB says where an aggregate stands beside a plain column
+    if ROW in why:  # what DuckDB says where an aggregate stands beside a plain column
         why = "an aggregate has one value for all rows, not one for each"
     return UsageError(f"condition {condition!r} cannot be used: {why}")

@@ -13,7 +13,7 @@ from skytwin.images.catalog import read_table, sky_columns, sky_degrees
 from skytwin.images.cutouts import Cutouts
 from skytwin.images.moc import Footprint, cover
 
-__all__ = ["footprint"]
+__all__ = ["footprint", "image_arcsec"]
 
 
 def footprint(
@@ -53,16 +53,21 @@ def footprint(
         return cover(np.stack([sky.ra, sky.dec], axis=1), size_arcsec, order=order, quiet=quiet)
     kind = Manifest.open(path).kind
     held: Cutouts | Embeddings
-    side = None
     if kind == "cutouts":
-        held = cutouts = Cutouts(path)
-        side = cutouts.shape[-1]
+        held = Cutouts(path)
     elif kind == "embeddings":
-        held = opened = Embeddings.open(path)
-        if opened.manifest is not None and opened.manifest.summary.get("image_shape"):
-            side = opened.manifest.summary["image_shape"][-1]
+        held = Embeddings.open(path)
     else:
         raise UsageError(f"{str(path)!r} holds {kind}; expected cutouts or an embedding")
-    if size_arcsec is None and side is not None and held.pixel_scale is not None:
-        size_arcsec = side * held.pixel_scale
-    return cover(held.positions, size_arcsec, order=order, quiet=quiet)
+    size = image_arcsec(held) if size_arcsec is None else size_arcsec
+    return cover(held.positions, size, order=order, quiet=quiet)
+
+
+def image_arcsec(held: Cutouts | Embeddings) -> float | None:
+    """Side of a survey's images in arcsec, where it is known."""
+    side = None
+    if isinstance(held, Cutouts):
+        side = held.shape[-1]
+    elif held.manifest is not None and held.manifest.summary.get("image_shape"):
+        side = held.manifest.summary["image_shape"][-1]
+    return None if side is None or held.pixel_scale is None else float(side * held.pixel_scale)

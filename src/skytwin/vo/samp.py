@@ -11,6 +11,7 @@ import contextlib
 import math
 import queue
 import tempfile
+import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -38,6 +39,7 @@ _ROW, _ROWS = "table.highlight.row", "table.select.rowList"
 _END = ("samp.hub.event.shutdown", "samp.hub.disconnect")
 _MOST_ROWS = 50
 _LOAD_S = 60
+_PING_S = 3.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,6 +99,7 @@ class Desk:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._ended()
         # A hub that has gone cannot be taken leave of.
         with contextlib.suppress(Exception):
             self._client.disconnect()
@@ -177,6 +180,18 @@ class Desk:
             raise DataError(f"no SAMP client could load the table ({'; '.join(refused)})")
         return took
 
+    def send_matches(
+        self,
+        matches: Matches,
+        to: str = ALL,
+        table: pa.Table | None = None,
+        *,
+        timeout_s: int = _LOAD_S,
+    ) -> list[str]:
+        """Have clients load matches, called after their references; see `send`."""
+        shown = matches.table if table is None else table
+        return self.send(shown, matches.describe(), _title(matches), to, timeout_s=timeout_s)
+
     def listen(self) -> None:
         """Take positions and rows that clients point at as questions."""
         with _hub_errors():
@@ -186,12 +201,19 @@ class Desk:
                 self._client.bind_receive_notification(mtype, self._ended)
 
     def questions(self) -> Iterator[Question]:
-        """What clients point at, one by one as it comes; ends when the hub does."""
+        """What clients point at, one by one as it comes; ends when the hub or the desk does."""
+        asked = time.monotonic()
         while True:
             try:
                 # With a bound, so that an interrupt gets through.
                 question = self._questions.get(timeout=0.2)
             except queue.Empty:
+                if time.monotonic() - asked > _PING_S:  # a hub that was killed says no farewell
+                    try:
+                        self._client.ping()
+                    except Exception:  # the hub's faults are of many kinds
+                        return
+                    asked = time.monotonic()
                 continue
             if question is None:
                 return
@@ -261,9 +283,8 @@ def send_matches(matches: Matches, to: str = ALL, table: pa.Table | None = None)
     Unreachable, UnknownName, DataError
         See `Desk` and `Desk.send`.
     """
-    shown = matches.table if table is None else table
     with Desk() as desk:
-        return desk.send(shown, matches.describe(), _title(matches), to)
+        return desk.send_matches(matches, to, table)
 
 
 def answer(
@@ -294,12 +315,12 @@ def answer(
             like = desk.references(question)
             names = [_as_id(embeddings, one) for one in like]
             found: Matches = search(embeddings, names, **settings)
-            title = _title(found)
             to = question.sender if question.sender in desk.clients() else ALL
-            took = desk.send(found.table, found.describe(), title, to)
+            took = desk.send_matches(found, to)
         except SkytwinError as error:
             tell(f"{question.client}: {error}")
         else:
+            title = _title(found)
             tell(f"{question.client}: {title}: {len(found)} sent to {', '.join(took)}")
 
 

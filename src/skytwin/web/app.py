@@ -17,6 +17,7 @@ from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from skytwin.errors import SkytwinError
+from skytwin.web.aladin import OPEN, aladin_routes
 from skytwin.web.endpoints import Endpoint, endpoints
 from skytwin.web.library import Library
 from skytwin.web.pages import page_routes
@@ -59,6 +60,7 @@ def create_app(library: Library, extra: Sequence[BaseRoute] = ()) -> Starlette:
             *page_routes(),
             *(_route(endpoint, kept) for endpoint in described),
             Route("/openapi.json", described_at),
+            *aladin_routes(settings),
             Mount("/static", StaticFiles(directory=HERE / "static")),
             *extra,
         ],
@@ -68,6 +70,7 @@ def create_app(library: Library, extra: Sequence[BaseRoute] = ()) -> Starlette:
                 host=settings.host,
                 token=settings.token,
                 csrf=csrf,
+                framed=OPEN if settings.aladin else frozenset(),
                 patience=settings.limits.patience_seconds,
             ),
             Middleware(GZipMiddleware, minimum_size=1000, compresslevel=4),

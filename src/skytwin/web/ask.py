@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from skytwin.answers.query import Like
@@ -39,14 +40,23 @@ class Ask:
             "match_arcsec": self.match_arcsec,
         }
 
-    def command(self, folder: str, name: Callable[[str], str], k: int, where: str | None) -> str:
+    def command(
+        self,
+        folder: str,
+        name: Callable[[str], str],
+        k: int,
+        radius: float | None,
+        where: str | None,
+        inside: Path | None,
+    ) -> str:
         """The same search at the command line."""
         words = ["skytwin", "search", folder]
         for option, texts in (("--like", self.like), ("--unlike", self.unlike)):
             for text in texts:
                 words += [option, name(text)]
-        words += ["-k", str(k)]
+        words += ["-k", str(k)] if radius is None else ["--radius", f"{radius!r}"]
         words += ["--where", where] if where else []
+        words += ["--inside", str(inside)] if inside else []
         plain = Ask(like=self.like)
         for option in ("metric", "combine", "seed", "same_arcsec", "match_arcsec"):
             if getattr(self, option) != getattr(plain, option):

@@ -25,6 +25,7 @@ def counts_of(matches: Matches) -> dict[str, Any]:
         matches.references,
         same_arcsec=settings["same_arcsec"],
         where=settings["where"],
+        inside=settings["inside"],
     )
     ranked = rank_all(matches.embeddings.vectors, matches.ranker, keep=keep)
     at = _thinned(len(ranked.rows))
@@ -38,14 +39,16 @@ def counts_of(matches: Matches) -> dict[str, Any]:
 def curve_of(curve: PurityCurve) -> dict[str, Any]:
     """Purity against distance as JSON, thinned."""
     at = _thinned(len(curve))
+    lower, upper = curve.interval(at)
+    shown = {"distance": curve.distance[at], "purity": curve.purity[at]}
     return {
         "positive": list(curve.positive),
         "base": asdict(curve.base),
         "unlabelled": curve.unlabelled,
         "repeats": curve.repeats,
         **{
-            name: [float(v) for v in getattr(curve, name)[at]]
-            for name in ("distance", "purity", "lower", "upper")
+            name: [float(v) for v in values]
+            for name, values in {**shown, "lower": lower, "upper": upper}.items()
         },
         **{name: [int(v) for v in getattr(curve, name)[at]] for name in ("count", "positives")},
     }

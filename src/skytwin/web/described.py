@@ -10,6 +10,7 @@ __all__ = [
     "ASK",
     "COLUMNS",
     "ID",
+    "INSIDE",
     "LIMIT",
     "LIMITS",
     "OFFSET",
@@ -30,6 +31,12 @@ COLUMNS = Parameter(
 )
 WHERE = Parameter(
     name="where", about="SQL condition on the catalogue, such as z < 0.2 and mag_r < 19."
+)
+INSIDE = Parameter(
+    name="inside",
+    about="One of mocs of /api/info: only objects that lie within it.",
+    default="",
+    longest=200,
 )
 OFFSET = Parameter(
     name="offset", about="Rows to leave out.", kind="integer", default=0, low=0, high=10**9
@@ -104,6 +111,7 @@ SEARCH = (
         high=1e12,
     ),
     WHERE,
+    INSIDE,
     Parameter(
         name="include_self",
         about="Keep the references in the list.",

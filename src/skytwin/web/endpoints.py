@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import Response
 
-from skytwin.errors import UsageError
 from skytwin.web import schemas
 from skytwin.web.ask import Ask
+from skytwin.web.bodies import read_body
 from skytwin.web.described import (
     ASK,
     COLUMNS,
     ID,
+    INSIDE,
     LIMIT,
     LIMITS,
     OFFSET,
@@ -25,45 +24,15 @@ from skytwin.web.described import (
     SEED,
     WHERE,
 )
+from skytwin.web.endpoint import FILE, Endpoint, Values
+from skytwin.web.endpoints_sky import samp_endpoints, sky_endpoints
+from skytwin.web.labels_endpoints import label_endpoints
 from skytwin.web.library import Library
 from skytwin.web.parameters import Parameter
-from skytwin.web.replies import REVALIDATE, RefusedRequest, json_reply
-from skytwin.web.settings import Limits
+from skytwin.web.replies import REVALIDATE, json_reply
 from skytwin.web.thumbnails import Picture
 
 __all__ = ["Endpoint", "endpoints"]
-
-Values = dict[str, Any]
-Handler = Callable[[Library, Values, Request], Awaitable[Response]]
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Endpoint:
-    """One address of the API.
-
-    Attributes
-    ----------
-    path : str
-        With ``{name}`` for parts that are parameters.
-    summary : str
-    handler : callable
-    parameters : tuple of Parameter
-    method : {"GET", "POST"}
-    answer : dict
-        JSON Schema of a JSON answer; empty for another medium.
-    media : str
-    tagged : bool
-        The answer depends on nothing but the address and what is served.
-    """
-
-    path: str
-    summary: str
-    handler: Handler
-    parameters: tuple[Parameter, ...] = ()
-    method: Literal["GET", "POST"] = "GET"
-    answer: dict[str, Any]
-    media: str = "application/json"
-    tagged: bool = True
 
 
 def _ask(values: Values) -> Ask:
@@ -96,12 +65,17 @@ async def _why(library: Library, values: Values, _: Request) -> Response:
     return json_reply(await library.why(_ask(values), values["id"]))
 
 
+async def _why_state(library: Library, values: Values, _: Request) -> Response:
+    return json_reply(await library.why_state(values["load"]))
+
+
 async def _purity(library: Library, values: Values, _: Request) -> Response:
     return json_reply(await library.purity(_ask(values), values["positive"]))
 
 
 async def _distances(library: Library, values: Values, _: Request) -> Response:
-    return json_reply(await library.distances(_ask(values), values["where"]))
+    ask = _ask(values)
+    return json_reply(await library.distances(ask, values["where"], values["inside"]))
 
 
 async def _thumbnail(library: Library, values: Values, _: Request) -> Response:
@@ -116,29 +90,10 @@ async def _thumbnail(library: Library, values: Values, _: Request) -> Response:
 
 
 async def _query_image(library: Library, values: Values, request: Request) -> Response:
-    content = await _body(request, library.limits)
+    most = library.limits.upload_bytes
+    content = await read_body(request, most=most, what="an image", remedy="cut it out")
     dropped = await library.add_image(values["name"], content)
     return json_reply({"like": dropped.key, "name": dropped.name}, status=201)
-
-
-async def _body(request: Request, limits: Limits) -> bytes:
-    most = limits.upload_bytes
-    too_large = RefusedRequest(f"image of more than {most >> 20} MiB; cut it out", 413)
-    length = request.headers.get("content-length", "0")
-    if length.isdigit() and int(length) > most:
-        raise too_large
-    parts, size = [], 0
-    try:
-        async for part in request.stream():
-            size += len(part)
-            if size > most:
-                raise too_large
-            parts.append(part)
-    except ClientDisconnect:
-        raise RefusedRequest("the client went away before its image was here", 400) from None
-    if not size:
-        raise UsageError("an empty file; drop an image")
-    return b"".join(parts)
 
 
 async def _points(library: Library, values: Values, _: Request) -> Response:
@@ -181,6 +136,7 @@ def endpoints() -> tuple[Endpoint, ...]:
             handler=_objects,
             parameters=(
                 WHERE,
+                INSIDE,
                 Parameter(name="sort", about="A column; else the order is random."),
                 Parameter(name="descending", about="Largest first.", kind="flag", default=False),
                 SEED,
@@ -224,6 +180,16 @@ def endpoints() -> tuple[Endpoint, ...]:
             answer=schemas.WHY,
         ),
         Endpoint(
+            path="/api/why-state",
+            summary="Whether the network that explains is loaded, and what takes time now",
+            handler=_why_state,
+            parameters=(
+                Parameter(name="load", about="Begin to load it.", kind="flag", default=False),
+            ),
+            answer=schemas.WHY_STATE,
+            tagged=False,
+        ),
+        Endpoint(
             path="/api/purity",
             summary="Purity against distance on labelled objects, as skytwin purity",
             handler=_purity,
@@ -234,7 +200,7 @@ def endpoints() -> tuple[Endpoint, ...]:
             path="/api/distances",
             summary="How many objects lie within every distance",
             handler=_distances,
-            parameters=(*ASK, WHERE),
+            parameters=(*ASK, WHERE, INSIDE),
             answer=schemas.DISTANCES,
         ),
         Endpoint(
@@ -250,6 +216,8 @@ def endpoints() -> tuple[Endpoint, ...]:
             summary="Take in an image file as a reference; the body is the file",
             handler=_query_image,
             method="POST",
+            takes=FILE,
+            status=201,
             parameters=(
                 Parameter(
                     name="name",
@@ -282,4 +250,7 @@ def endpoints() -> tuple[Endpoint, ...]:
             parameters=(name,),
             **binary,
         ),
+        *sky_endpoints(),
+        *samp_endpoints(),
+        *label_endpoints(),
     )

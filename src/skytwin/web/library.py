@@ -6,6 +6,7 @@ them takes a whole processor and the memory's bandwidth, pictures beside them.
 
 from __future__ import annotations
 
+import asyncio
 import functools
 import hashlib
 import importlib.metadata
@@ -23,14 +24,18 @@ from skytwin.answers.trust import trust
 from skytwin.embeddings.names import COMBINATIONS, DEFAULT_COMBINE, DEFAULT_METRIC, METRICS
 from skytwin.embeddings.table import Embeddings
 from skytwin.errors import SkytwinError, UnknownName, UsageError, unknown
-from skytwin.images.where import matching_rows, positive_rows
+from skytwin.images.where import bound_this_thread, matching_rows, positive_rows
+from skytwin.images.where_apart import Bounds
 from skytwin.web import rows
 from skytwin.web.added import LABEL, added, with_labels, with_outliers
 from skytwin.web.ask import Ask, likes
 from skytwin.web.curves import counts_of, curve_of
+from skytwin.web.labels import Desk
 from skytwin.web.once import Once
 from skytwin.web.others import map_points, open_beside
+from skytwin.web.samp import Samp
 from skytwin.web.settings import Settings
+from skytwin.web.sky import Sky
 from skytwin.web.thumbnails import Picture, Pictures
 from skytwin.web.uploads import Dropped, Uploads
 from skytwin.web.why import Why
@@ -74,13 +79,18 @@ class Library:
         self.beside = open_beside(embeddings, settings)
         self.maps = {path.name: map_points(embeddings, path) for path in settings.maps}
         self.uploads = Uploads(embeddings, settings.weights, self.limits)
+        self.sky = Sky(embeddings, settings.mocs)
+        self.samp = Samp(embeddings)
         self.version = self._version()
-        self._searching = ThreadPoolExecutor(1, "search", initializer=_one_thread)
+        bounds = Bounds(seconds=self.limits.where_seconds, memory=self.limits.where_bytes)
+        self._searching = ThreadPoolExecutor(1, "search", initializer=_prepared, initargs=(bounds,))
         self._drawing = ThreadPoolExecutor(2, "draw")
         self._explaining = ThreadPoolExecutor(1, "explain")
         self._answers: Once[Any] = Once(
             self._searching, room=self.limits.searches, waiting=self.limits.waiting
         )
+        self.desk = Desk(embeddings, settings, self._searching, self._given)
+        self._loading: asyncio.Future[dict[str, Any]] | None = None
         self._why = Why(embeddings, self.pictures, settings.weights)
         self._whys: Once[dict[str, Any]] = Once(
             self._explaining, room=self.limits.searches, waiting=4
@@ -91,6 +101,9 @@ class Library:
 
     def close(self) -> None:
         """Let go of what runs."""
+        self.desk.close()
+        self.samp.close()
+        self.sky.close()
         for pool in (self._searching, self._drawing, self._explaining):
             pool.shutdown(wait=True, cancel_futures=True)
 
@@ -102,6 +115,7 @@ class Library:
             digest.update(self.pictures.cutouts.manifest.fingerprint.encode())
         others = [[name, one.as_parent().fingerprint] for name, one in self.beside.items()]
         digest.update(json.dumps([self.positive, list(self.maps), others]).encode())
+        digest.update(self.sky.fingerprint)
         for points in self.maps.values():
             digest.update(points)
         for name in added(self.embeddings):
@@ -129,6 +143,10 @@ class Library:
             "no_images": self.no_pictures,
             "query_images": self.uploads.possible,
             "positions": embeddings.positions is not None,
+            "samp": self.samp.possible,
+            "sky": self.sky.possible,
+            "mocs": list(self.sky.mocs),
+            "aladin": self.settings.aladin,
             "columns": rows.column_facts(embeddings),
             "shown": list(rows.default_columns(embeddings)),
             "metrics": list(METRICS),
@@ -160,6 +178,7 @@ class Library:
         self,
         *,
         where: str | None,
+        inside: str,
         sort: str | None,
         descending: bool,
         seed: int,
@@ -173,51 +192,52 @@ class Library:
             found = np.arange(len(self.embeddings))
             if where:
                 found = np.flatnonzero(matching_rows(self.embeddings.catalog, where))
+            if inside:
+                found = found[self.sky.within(inside)[found]]
             if sort:
                 return rows.sorted_by(self.embeddings.column(sort), found, descending)
             return np.random.default_rng(seed).permutation(found)
 
-        order = await self._answers.get(("objects", where, sort, descending, seed), made)
+        key = ("objects", where, inside, sort, descending, seed)
+        order = await self._answers.get(key, made)
         names, part = self._columns(columns), order[offset : offset + limit]
         found = rows.rows_of(self.embeddings, part, names)
         return {"total": len(order), "offset": offset, "rows": found}
+
+    async def matches(
+        self, ask: Ask, *, embedding: str = "", inside: str = "", **settings: Any
+    ) -> Matches:
+        """The objects most like some references: `skytwin.search`, whose settings these are.
+
+        ``inside`` is the name of a MOC that is served.
+        """
+        source = self._source(embedding)
+        moc = self.sky.path(inside)
+        key = ("search", embedding, inside, ask, tuple(sorted(settings.items())))
+
+        def made() -> Matches:
+            likes_, unlikes = self._given(ask, source)
+            return search(source, likes_, unlike=unlikes, inside=moc, **settings, **ask.how)
+
+        found: Matches = await self._answers.get(key, made)
+        return found
 
     async def search(
         self,
         ask: Ask,
         *,
-        k: int,
-        radius: float | None,
-        where: str | None,
-        include_self: bool,
-        exact: bool,
         embedding: str,
         probability: bool,
         offset: int,
         limit: int,
         columns: tuple[str, ...],
+        **settings: Any,
     ) -> dict[str, Any]:
-        """The objects most like some references: `skytwin.search`."""
+        """A page of `matches`, as JSON."""
         source = self._source(embedding)
         names = columns or rows.default_columns(source)
         rows.rows_of(source, [], names)
-        key = ("search", embedding, ask, k, radius, where, include_self, exact)
-
-        def made() -> Matches:
-            likes_, unlikes = self._given(ask, source)
-            return search(
-                source,
-                likes_,
-                unlike=unlikes,
-                k=k,
-                radius=radius,
-                where=where,
-                include_self=include_self,
-                exact=exact,
-                **ask.how,
-            )
-
-        matches: Matches = await self._answers.get(key, made)
+        matches = await self.matches(ask, embedding=embedding, **settings)
         part = slice(offset, offset + limit)
         distance = matches.distance[part]
         chance: list[float | None] = [None] * len(distance)
@@ -227,7 +247,7 @@ class Library:
                 raise UsageError(
                     "probabilities are of the first embedding; leave one of the two out"
                 )
-            chance, notes = await self._probability(ask, matches, distance)
+            chance, notes = await self.probability(ask, matches, distance)
         found = rows.rows_of(source, matches.rows[part], names)
         texts = [*ask.like, *ask.unlike]
         for number, one in enumerate(found):
@@ -253,14 +273,15 @@ class Library:
             "scanned": matches.scanned,
             "excluded": matches.excluded,
             "reach": float(matches.distance[-1]) if len(matches) else None,
-            "command": ask.command(str(source.folder), self._file_name, k, where),
+            "command": self._command(ask, source, **settings),
             "notes": notes,
             "rows": found,
         }
 
-    async def _probability(
+    async def probability(
         self, ask: Ask, matches: Matches, distance: np.ndarray
     ) -> tuple[list[float | None], list[str]]:
+        """Probabilities of being positive at some distances, and what is to be said of them."""
         if not self.positive:
             raise UsageError("no labels; start with --positive COLUMN=VALUE or --labels FILE")
 
@@ -295,15 +316,11 @@ class Library:
         found: dict[str, Any] = await self._answers.get(("purity", ask, asked), made)
         return found
 
-    async def distances(self, ask: Ask, where: str | None) -> dict[str, Any]:
+    async def distances(self, ask: Ask, where: str | None, inside: str) -> dict[str, Any]:
         """How many objects lie within every distance, thinned likewise."""
-
-        def made() -> dict[str, Any]:
-            likes_, unlikes = self._given(ask)
-            nearest = search(self.embeddings, likes_, unlike=unlikes, k=1, where=where, **ask.how)
-            return counts_of(nearest)
-
-        found: dict[str, Any] = await self._answers.get(("distances", ask, where), made)
+        nearest = await self.matches(ask, k=1, where=where, inside=inside)
+        key = ("distances", ask, where, inside)
+        found: dict[str, Any] = await self._answers.get(key, lambda: counts_of(nearest))
         return found
 
     async def why(self, ask: Ask, name: str) -> dict[str, Any]:
@@ -316,6 +333,15 @@ class Library:
 
         one: Matches = await self._answers.get(("why", ask), made)
         return await self._whys.get((ask, name), lambda: self._why.of(one, name))
+
+    async def why_state(self, load: bool) -> dict[str, Any]:
+        """Whether an explanation can be had at once, and what takes time now."""
+        if load and self.pictures is not None and not self._why.ready:
+            # Not waited for: a server that is stopped must not have to wait for a reply to it.
+            loading = self._whys.get("ready", lambda: {"ready": self._why.prepare()})
+            self._loading = asyncio.ensure_future(loading)
+            self._loading.add_done_callback(lambda done: done.cancelled() or done.exception())
+        return {"ready": self._why.ready, "doing": self._why.doing}
 
     def check_picture(self, picture: Picture) -> Pictures:
         """The pictures, if there are any and they can be drawn so."""
@@ -367,6 +393,20 @@ class Library:
             raise unknown("embedding", name, self.beside, "others are given with --beside")
         return self.beside[name]
 
+    def _command(
+        self,
+        ask: Ask,
+        source: Embeddings,
+        *,
+        k: int,
+        radius: float | None,
+        where: str | None,
+        inside: str,
+        **_: Any,
+    ) -> str:
+        moc = self.sky.path(inside)
+        return ask.command(str(source.folder), self._file_name, k, radius, where, moc)
+
     def _file_name(self, text: str) -> str:
         in_set = text in self.embeddings.index or not text.startswith("image:")
         return text if in_set else self.uploads[text].name
@@ -375,5 +415,6 @@ class Library:
         return asked or rows.default_columns(self.embeddings)
 
 
-def _one_thread() -> None:
+def _prepared(bounds: Bounds) -> None:
+    bound_this_thread(bounds)
     threadpool_limits(1)  # for good: with more, pictures would have to wait for a search

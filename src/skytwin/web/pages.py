@@ -29,6 +29,8 @@ def page_routes() -> list[Route]:
         Route("/object/{id:path}", _object),
         Route("/map", _map),
         Route("/beside", _beside),
+        Route("/label", _questions),
+        Route("/label/{question:path}", _label),
     ]
 
 
@@ -55,3 +57,12 @@ async def _beside(request: Request) -> Response:
 
 async def _map(request: Request) -> Response:
     return _page(request, "map.html", here="map", title="Map")
+
+
+async def _questions(request: Request) -> Response:
+    return _page(request, "label_questions.html", here="label", title="Label")
+
+
+async def _label(request: Request) -> Response:
+    question = request.path_params["question"]
+    return _page(request, "label.html", here="label", title=question, question=question)

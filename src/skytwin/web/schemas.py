@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 if TYPE_CHECKING:
-    from skytwin.web.endpoints import Endpoint
+    from skytwin.web.endpoint import Endpoint
 
 __all__ = ["column_summary", "openapi"]
 
@@ -77,6 +77,7 @@ WHY = _record(
         )
     ),
 )
+WHY_STATE = _record(ready=_FLAG, doing=_TEXT)
 PURITY = _record(
     positive=_many(_TEXT),
     base=_record(
@@ -90,6 +91,22 @@ PURITY = _record(
     upper=_many(_NUMBER),
     count=_many(_INTEGER),
     positives=_many(_INTEGER),
+)
+SKY = _record(
+    objects=_INTEGER,
+    ra=_NUMBER,
+    dec=_NUMBER,
+    radius=_NUMBER,
+    footprints=_many(_record(name=_TEXT, about=_TEXT, square_degrees=_NUMBER, objects=_INTEGER)),
+)
+CELLS = _record(order=_INTEGER, cells=_many(_many(_NUMBER)))
+SAMP = _record(hub=_FLAG, problem=_TEXT, clients=_many(_TEXT), listening=_FLAG, last=_INTEGER)
+SENT = _record(rows=_INTEGER, clients=_many(_TEXT))
+LISTENING = _record(listening=_FLAG)
+RECEIVED = _record(
+    listening=_FLAG,
+    last=_INTEGER,
+    received=_many(_record(number=_INTEGER, client=_TEXT, like=_many(_TEXT), problem=_TEXT)),
 )
 DISTANCES = _record(total=_INTEGER, distance=_many(_NUMBER), count=_many(_INTEGER))
 DROPPED = _record(like=_TEXT, name=_TEXT)
@@ -112,6 +129,10 @@ INFO = _record(
     no_images=_TEXT,
     query_images=_FLAG,
     positions=_FLAG,
+    samp=_FLAG,
+    sky=_FLAG,
+    mocs=_many(_TEXT),
+    aladin=_FLAG,
     columns=_many(
         _record(name=_TEXT, kind=_TEXT, unit=_or_null(_TEXT), description=_or_null(_TEXT))
     ),
@@ -168,12 +189,12 @@ def openapi(endpoints: Iterable[Endpoint]) -> dict[str, Any]:
     paths: dict[str, Any] = {}
     for endpoint in endpoints:
         media = {"schema": endpoint.answer} if endpoint.answer else {}
-        good = "201" if endpoint.method == "POST" else "200"
+        content = {endpoint.media: media, **{other: {} for other in endpoint.other_media}}
         operation: dict[str, Any] = {
             "summary": endpoint.summary,
             "parameters": [parameter.openapi() for parameter in endpoint.parameters],
             "responses": {
-                good: {"description": "Well", "content": {endpoint.media: media}},
+                str(endpoint.status): {"description": "Well", "content": content},
                 **({"304": {"description": "As it was"}} if endpoint.tagged else {}),
                 **{
                     str(status): {
@@ -184,13 +205,9 @@ def openapi(endpoints: Iterable[Endpoint]) -> dict[str, Any]:
                 },
             },
         }
+        if endpoint.takes:
+            operation["requestBody"] = {"required": True, "content": endpoint.takes}
         if endpoint.method == "POST":
-            operation["requestBody"] = {
-                "required": True,
-                "content": {
-                    "application/octet-stream": {"schema": {"type": "string", "format": "binary"}}
-                },
-            }
             operation["parameters"].append(
                 {
                     "name": "X-Skytwin-Token",
@@ -200,7 +217,7 @@ def openapi(endpoints: Iterable[Endpoint]) -> dict[str, Any]:
                     "schema": _TEXT,
                 }
             )
-        paths[endpoint.path] = {endpoint.method.lower(): operation}
+        paths.setdefault(endpoint.path, {})[endpoint.method.lower()] = operation
     return {
         "openapi": "3.1.0",
         "info": {

@@ -50,15 +50,27 @@ class Guard:
         Asked of every client.
     csrf : str
         Asked of every request that is no GET.
+    framed : frozenset of str
+        Paths for a frame of the page that has no origin, and so no cookie; where there are any,
+        the page may have frames of this server.
     patience : float
         Seconds that a client may take to take in a part of an answer, or send one of a request.
     """
 
     def __init__(
-        self, app: ASGIApp, *, host: str, token: str | None, csrf: str, patience: float
+        self,
+        app: ASGIApp,
+        *,
+        host: str,
+        token: str | None,
+        csrf: str,
+        framed: frozenset[str] = frozenset(),
+        patience: float,
     ) -> None:
         self.app, self._host, self._token, self._csrf = app, host, token, csrf
-        self._patience = patience
+        self._framed, self._patience = framed, patience
+        policy = _HEADERS["Content-Security-Policy"] + ("; frame-src 'self'" if framed else "")
+        self._headers = {**_HEADERS, "Content-Security-Policy": policy}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse, or hand on."""
@@ -69,7 +81,7 @@ class Guard:
         async def guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(raw=message["headers"])
-                for name, value in _HEADERS.items():
+                for name, value in self._headers.items():
                     headers.setdefault(name, value)
                 headers.setdefault("Cache-Control", "private, no-cache")
             await asyncio.wait_for(send(message), self._patience)
@@ -94,6 +106,8 @@ class Guard:
         host = _name(headers.get("host", ""))
         if not (is_loopback(host) or host == self._host or _is_wild(self._host)):
             return failed(RefusedRequest(f"host {host!r}; expected {self._host}", 421))
+        if scope["path"] in self._framed and scope["method"] in _SAFE:
+            return None
         if headers.get("sec-fetch-site", "none") not in {"same-origin", "none"} and (
             headers.get("sec-fetch-mode") != "navigate" or scope["path"].startswith("/api/")
         ):

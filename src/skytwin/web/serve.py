@@ -62,10 +62,14 @@ def serve(
     ------
     UsageError
         The port is taken, or the address is none of this machine's.
+    Unreachable
+        What SAMP clients point at is asked for, but there is no hub.
     """
     listening = _listen(settings)  # first: a port that is taken shows at once
     with listening:
         library = Library(settings)
+        if settings.samp:
+            library.samp.start()
         app = create_app(library, extra(library.embeddings) if extra else ())
         config = uvicorn.Config(
             app,

@@ -25,6 +25,10 @@ class Limits:
         Time to decode it.
     decode_bytes : int
         Memory to decode it.
+    json_bytes : int
+        Size of a JSON body.
+    import_bytes, import_rows : int
+        Size of a table of labels.
     images : int
         Dropped images that are kept; the oldest goes first.
     matches : int
@@ -39,6 +43,10 @@ class Limits:
         Thumbnails, and answers as they were sent, kept in memory.
     waiting : int
         Searches that may wait; one more is told to come back.
+    where_seconds : float
+        Time that the conditions of one request may take.
+    where_bytes : int
+        Memory likewise.
     patience_seconds : float
         How long a client may take to send a request, or to take in a part of an answer.
     """
@@ -47,6 +55,9 @@ class Limits:
     upload_pixels: int = 64_000_000
     decode_seconds: float = 20.0
     decode_bytes: int = 3 << 30
+    json_bytes: int = 64 << 10
+    import_bytes: int = 32 << 20
+    import_rows: int = 1_000_000
     images: int = 64
     matches: int = 10_000
     page: int = 500
@@ -55,6 +66,8 @@ class Limits:
     thumbnail_bytes: int = 64 << 20
     reply_bytes: int = 32 << 20
     waiting: int = 32
+    where_seconds: float = 5.0
+    where_bytes: int = 2 << 30
     patience_seconds: float = 20.0
 
 
@@ -78,6 +91,19 @@ class Settings:
         The same from a table with the columns id and label.
     outliers : Path or None
         Folder of `skytwin outliers`: its scores become columns ``odd_...``.
+    mocs : tuple of Path
+        Files of MOCs: parts of the sky, to draw and to search within, by their names.
+    samp : bool
+        Listen to what SAMP clients point at from the beginning.
+    aladin : bool
+        Allow Aladin Lite, which a browser loads from the CDS, once the user turns it on.
+    aladin_from : Path or None
+        A folder of this machine to load its script, ``aladin.js``, from.
+    label_book : Path or None
+        Where labels that people give are kept; ``EMBEDDING.labels.sqlite`` beside the embedding
+        by default.
+    plans : tuple of Path
+        Folders of `skytwin certify plan`, to be labelled.
     weights : Path or None
         The encoder's weights, if they are no longer where they were.
     host : str
@@ -101,6 +127,12 @@ class Settings:
     positive: tuple[str, ...] = ()
     labels: Path | None = None
     outliers: Path | None = None
+    mocs: tuple[Path, ...] = ()
+    samp: bool = False
+    aladin: bool = False
+    aladin_from: Path | None = None
+    label_book: Path | None = None
+    plans: tuple[Path, ...] = ()
     weights: Path | None = None
     host: str = "127.0.0.1"
     port: int = 0
@@ -119,6 +151,8 @@ class Settings:
             )
         if self.positive and self.labels is not None:
             raise UsageError("--positive and --labels both say what is positive; give one of them")
+        if self.aladin_from is not None and not self.aladin:
+            raise UsageError("--aladin-from says where --aladin loads from; give both")
         if not 0 <= self.port <= 65535:
             raise UsageError(f"port {self.port}; expected 0 to 65535")
 

@@ -12,14 +12,14 @@ from skytwin.embeddings.table import Embeddings
 from skytwin.errors import unknown
 from skytwin.images.brightness import Display, parse_display
 from skytwin.images.cutouts import Cutouts
-from skytwin.images.display import guess_origin, png_bytes
+from skytwin.images.display import balance_of, guess_origin, png_bytes
 from skytwin.web.uploads import Dropped
 
 __all__ = ["Picture", "Pictures"]
 
 # Bands are brought into balance over the images drawn together: beside so many others, always the
 # same ones, an object has the same colours in every picture.
-_BESIDE = 7
+_BESIDE, _MOST_BALANCES = 7, 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +68,9 @@ class Pictures:
         chosen = np.random.default_rng(0).choice(len(cutouts), count, replace=False)
         self._bottom_up = guess_origin(cutouts) == "lower"
         self._beside = cutouts.pixels(np.sort(chosen)) if count else None
+        # Whether such bands are a picture, and how bright it is, is told from all images together.
+        self._as_one = {band.lower() for band in cutouts.bands} == {"red", "green", "blue"}
+        self._balances: dict[Display | None, np.ndarray] = {}
 
     def check(self, picture: Picture) -> None:
         """Refuse a picture that names what is not there.
@@ -91,13 +94,26 @@ class Pictures:
         dtype = self.cutouts.dtype
         return self._draw(dropped.flux[None].astype(dtype), picture, dropped.bottom_up)
 
+    def _balance(self, beside: np.ndarray, display: Display | None) -> np.ndarray:
+        """Of the images that are always beside, for one way to draw: it is the costly part."""
+        if display not in self._balances:
+            if len(self._balances) >= _MOST_BALANCES:
+                self._balances.clear()
+            made = balance_of(beside, self.cutouts.bands, display)
+            self._balances[display] = made
+            return made
+        return self._balances[display]
+
     def _draw(self, pixels: np.ndarray, picture: Picture, bottom_up: bool) -> bytes:
         look = Look(display=picture.display, crop=None if picture.whole else self.crop)
-        together = pixels
+        together, balance = pixels, None
         as_it_is = look.display is None and pixels.dtype == np.uint8
         if self._beside is not None and not as_it_is:
-            together = np.concatenate([pixels, self._beside])
-        image = look.of_flux(together, self.cutouts.bands, bottom_up)[0]
+            if self._as_one:
+                together = np.concatenate([pixels, self._beside])
+            else:
+                balance = self._balance(self._beside, look.display)
+        image = look.of_flux(together, self.cutouts.bands, bottom_up, balance)[0]
         height, width = image.shape[:2]
         scale = picture.size / max(height, width)
         if scale < 1:

@@ -10,7 +10,7 @@ from skytwin.answers.explain_maps import ScoreMap
 from skytwin.answers.search import Matches
 from skytwin.embeddings.table import Embeddings
 from skytwin.encoders.feature_maps import FeatureMaps, open_maps
-from skytwin.errors import UsageError
+from skytwin.errors import SkytwinError, UsageError
 from skytwin.web.thumbnails import Pictures
 
 __all__ = ["Why"]
@@ -35,6 +35,31 @@ class Why:
     ) -> None:
         self._embeddings, self._pictures, self._weights = embeddings, pictures, weights
         self._network: FeatureMaps | None = None
+        #: What takes time now, for a page to say.
+        self.doing = ""
+
+    @property
+    def ready(self) -> bool:
+        """Whether the network is at hand."""
+        return self._network is not None
+
+    def prepare(self) -> bool:
+        """Load the network, most of the time of a first answer; whether there is one."""
+        try:
+            self._load()
+        except SkytwinError:  # said to whom asks for an explanation
+            return False
+        return True
+
+    def _load(self) -> FeatureMaps:
+        if self._network is None:
+            self.doing = "loading the network"
+            try:
+                folder = self._embeddings.encoder_folder()
+                self._network = open_maps(folder, weights=self._weights)
+            finally:
+                self.doing = ""
+        return self._network
 
     def of(self, matches: Matches, name: str) -> dict[str, Any]:
         """Maps of an object and of the nearest references, as JSON.
@@ -46,17 +71,19 @@ class Why:
         """
         if self._pictures is None:
             raise UsageError("no images are at hand to explain a likeness with")
-        if self._network is None:
-            folder = self._embeddings.encoder_folder()
-            self._network = open_maps(folder, weights=self._weights)
-        found = explain(
-            matches,
-            name,
-            average=_AVERAGE,
-            maps=self._network,
-            cutouts=self._pictures.cutouts,
-            quiet=True,
-        )
+        network = self._load()
+        self.doing = f"comparing with {_AVERAGE} other objects"
+        try:
+            found = explain(
+                matches,
+                name,
+                average=_AVERAGE,
+                maps=network,
+                cutouts=self._pictures.cutouts,
+                quiet=True,
+            )
+        finally:
+            self.doing = ""
         maps = [found.map_match, *found.map_queries]
         return {
             "kind": found.kind,

@@ -2,6 +2,14 @@
 
 import { barElement, el, number, percent, picture } from "./common.js";
 
+/** Its picture, or words where there is none. */
+export function thumbnail(id, about, look, size) {
+  if (!about.images) return el("span", { class: "no-picture" }, id);
+  const image = el("img", { src: picture(id, about, look, size), alt: `Image of ${id}`, loading: "lazy", decoding: "async", width: size, height: size });
+  image.addEventListener("error", () => image.replaceWith(el("span", { class: "no-picture" }, "no picture")));
+  return image;
+}
+
 /**
  * One object.
  *
@@ -14,10 +22,7 @@ export function card(row, options) {
     "Look-alikes of", row.id,
     row.rank ? `, rank ${row.rank}, distance ${number(row.distance, 3)}` : "",
   ].join(" ").replace(" ,", ",");
-  const image = about.images
-    ? el("img", { src: picture(row.id, about, look, size), alt: `Image of ${row.id}`, loading: "lazy", decoding: "async", width: size, height: size })
-    : el("span", { class: "no-picture" }, row.id);
-  if (about.images) image.addEventListener("error", () => image.replaceWith(el("span", { class: "no-picture" }, "no picture")));
+  const image = thumbnail(row.id, about, look, size);
   return el("li", { class: "card", "data-id": row.id, "data-distance": row.distance },
     el("a", { class: "picture", href: like(row.id), "aria-label": what, title: `${row.id}\nclick: look-alikes` },
       image,

@@ -25,7 +25,13 @@ export function svg(name, attributes = {}, ...children) {
   return made;
 }
 
-export class Refused extends Error {}
+/** What the server, or the lack of one, said; status 0: nobody answered. */
+export class Refused extends Error {
+  constructor(message, status = 0) {
+    super(message);
+    this.status = status;
+  }
+}
 
 /** Parameters as an address has them; empty ones are left out. */
 export function query(parameters) {
@@ -47,7 +53,7 @@ async function fetched(path, parameters, signal) {
     if (error.name === "AbortError") throw error;
     throw new Refused("The server does not answer; is it still running?");
   }
-  if (!answer.ok) throw new Refused(await reason(answer));
+  if (!answer.ok) throw new Refused(await reason(answer), answer.status);
   return answer;
 }
 
@@ -64,23 +70,48 @@ async function reason(answer) {
   }
 }
 
-/** Hand over an image file; what to call it in a query comes back. */
-export async function dropImage(file) {
+let token = document.querySelector("meta[name=csrf]").content;
+
+/** Send something that changes what the server holds: an object as JSON, or a file as it is. */
+export async function post(path, body, parameters = {}) {
+  const plain = body instanceof Blob;
+  const send = () => fetch(path + query(parameters), {
+    method: "POST",
+    body: plain ? body : JSON.stringify(body),
+    headers: { "X-Skytwin-Token": token, "Content-Type": plain ? "application/octet-stream" : "application/json" },
+    signal: AbortSignal.timeout(60_000),
+  });
   let answer;
   try {
-    answer = await fetch(`/api/query-image${query({ name: file.name })}`, {
-      method: "POST",
-      body: file,
-      headers: {
-        "X-Skytwin-Token": document.querySelector("meta[name=csrf]").content,
-        "Content-Type": "application/octet-stream",
-      },
-    });
-  } catch {
+    answer = await send();
+    if (answer.status === 403 && await renewed()) answer = await send();
+  } catch (error) {
+    if (error instanceof Refused) throw error;
+    throw new Refused("The server does not answer; is it still running?");
+  }
+  if (!answer.ok) throw new Refused(await reason(answer), answer.status);
+  return answer.json();
+}
+
+/** A server that was started anew has another token; that of another survey gets nothing. */
+async function renewed() {
+  const [was, now] = await Promise.all([info(), api("/api/info")]);
+  if (now.name !== was.name || now.objects !== was.objects) {
+    throw new Refused(`Another survey, ${now.name}, is served here now; this page belongs to ${was.name}`);
+  }
+  const changed = now.csrf !== token;
+  token = now.csrf;
+  return changed;
+}
+
+/** Hand over an image file; what to call it in a query comes back. */
+export async function dropImage(file) {
+  try {
+    return await post("/api/query-image", file, { name: file.name });
+  } catch (error) {
+    if (!(error instanceof Refused) || error.status) throw error;
     throw new Refused("The server did not take the image; it may be too large");
   }
-  if (!answer.ok) throw new Refused(await reason(answer));
-  return answer.json();
 }
 
 let told;

@@ -3,8 +3,10 @@
 import { $, api, count, dropImage, el, info, later, number, picture, problem, query, Refused, say, typing } from "./common.js";
 import { card, walk } from "./cards.js";
 import { Curve } from "./curve.js";
-import { explained } from "./why.js";
-import { address, lookOf, readState } from "./state.js";
+import { samp } from "./samp.js";
+import { sky, skyOf } from "./sky.js";
+import { explained, prepareWhenQuiet } from "./why.js";
+import { address, labelAddress, lookOf, readState } from "./state.js";
 
 const PAGE = 100;
 let about = null;
@@ -46,6 +48,7 @@ async function refresh({ focus = false } = {}) {
     if (focus) $("summary").focus({ preventScroll: true });
     say(searching ? `${found.total} matches` : `${found.total} objects`);
     if (searching) await Promise.all([measure(signal), weigh(signal)]);
+    if (searching && about.query_images && about.images) prepareWhenQuiet();
   } catch (error) {
     if (error.name === "AbortError") return;
     if (!(error instanceof Refused)) throw error;
@@ -63,7 +66,7 @@ async function refresh({ focus = false } = {}) {
 }
 
 function page(offset, signal) {
-  const common = { columns: columns(), offset, limit: PAGE, where: state.where };
+  const common = { columns: columns(), offset, limit: PAGE, where: state.where, inside: state.inside };
   if (!state.like.length) {
     const { sort, desc, seed } = state;
     return api("/api/objects", { ...common, limit: 48, ...(sort ? { sort, descending: desc === "1" } : { seed }) }, signal);
@@ -77,7 +80,7 @@ async function measure(signal) {
   let data;
   try {
     data = positive === ""
-      ? await api("/api/distances", { ...asked(), where: state.where }, signal)
+      ? await api("/api/distances", { ...asked(), where: state.where, inside: state.inside }, signal)
       : await api("/api/purity", { ...asked(), positive }, signal);
   } catch (error) {
     if (!(error instanceof Refused)) throw error;
@@ -98,7 +101,7 @@ function showCurve(data) {
 async function weigh(signal) {
   if (!about.positive.length || state.positive) return;
   const { k, radius } = state;
-  const wanted = { ...asked(), where: state.where, offset: 0, limit: Math.min(500, rows.length), columns: ["id"], probability: true };
+  const wanted = { ...asked(), where: state.where, inside: state.inside, offset: 0, limit: Math.min(500, rows.length), columns: ["id"], probability: true };
   const answer = await api("/api/search", { ...wanted, ...(radius ? { radius } : { k }) }, signal);
   const chance = new Map(answer.rows.map((row) => [row.id, row.probability]));
   rows.forEach((row) => { row.probability = chance.get(row.id) ?? row.probability; });
@@ -116,6 +119,7 @@ async function more() {
     rows = rows.concat(next.rows);
     $("cards").append(...next.rows.map(made));
     beyond();
+    skyOf(rows, found.references);
   } catch (error) {
     if (error.name !== "AbortError") problem(error.message);
   }
@@ -144,15 +148,18 @@ function drawAll() {
   const searching = state.like.length > 0;
   $("summary").textContent = searching
     ? `${count(found.total)} most like ${found.references.length === 1 ? "it" : `${found.references.length} references`}, ${found.how}`
-    : state.where ? `${count(found.total)} objects where ${state.where}` : "Pick one to see what looks like it";
+    : state.where || state.inside ? `${count(found.total)} objects${state.inside ? ` inside ${state.inside}` : ""}${state.where ? ` where ${state.where}` : ""}` : "Pick one to see what looks like it";
   if (!rows.length) emptied("No object fulfils this.");
   document.title = searching ? `like ${found.references.map((one) => one.name).join(", ")} · skytwin` : `${about.name} · skytwin`;
+  $("label-these").href = labelAddress(state, "/label");
   if ($("beside")) $("beside").href = address({ ...state, show: [], t: "", radius: "" }, "/beside");
   found.references?.forEach((one) => names.set(one.text, one.name));
   drawChips();
+  skyOf(rows, found.references);
 }
 
 function emptied(text) {
+  skyOf([], []);
   $("cards").replaceChildren(el("li", { class: "empty" }, text));
   $("more").hidden = true;
   $("summary").textContent = "No matches";
@@ -190,7 +197,7 @@ function setThreshold(distance, { quiet = false } = {}) {
   const slider = $("threshold");
   slider.value = Math.round((1000 * (distance - curve.low)) / (curve.high - curve.low));
   slider.setAttribute("aria-valuetext", `distance ${number(distance, 3)}`);
-  const whole = state.where && curve.data.purity ? [el("br"), "of all labelled objects, whatever the condition"] : [];
+  const whole = (state.where || state.inside) && curve.data.purity ? [el("br"), "of all labelled objects, whatever the condition"] : [];
   $("reading").replaceChildren(...curve.reading(distance), ...whole);
   beyond();
 }
@@ -245,6 +252,7 @@ function fill() {
   $("combine").value = state.combine || about.combine;
   $("k").value = state.k;
   $("where").value = state.where;
+  if ($("inside")) $("inside").value = state.inside;
   $("positive").value = state.positive || $("positive").dataset.given || "";
   $("stretch").value = state.stretch;
   if ($("bands")) $("bands").value = state.bands;
@@ -313,6 +321,9 @@ function listen() {
     setTimeout(() => { $("copy-command").textContent = "Copy command"; }, 1500);
   });
   $("save").addEventListener("click", save);
+  samp(() => ({ ...asked(), where: state.where, inside: state.inside, ...(state.radius ? { radius: state.radius } : { k: state.k }), within: state.t }),
+    (like) => go({ like, unlike: [], t: "", radius: "" }, { focus: true }));
+  sky({ inside: (name) => go({ inside: name, t: "", radius: "" }) });
   $("cards").addEventListener("click", (event) => {
     const link = event.target.closest("a.picture");
     if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
@@ -352,6 +363,11 @@ function save() {
   setTimeout(() => URL.revokeObjectURL(link.href), 1000);
 }
 
+/** In one column the threshold stands above the matches: keys must find it there too. */
+function place(narrow) {
+  document.querySelector(narrow.matches ? ".columns" : ".side").prepend($("threshold-panel"));
+}
+
 async function begin() {
   try {
     about = await info();
@@ -359,7 +375,10 @@ async function begin() {
     problem(error.message);
     return;
   }
-  if (matchMedia("(max-width: 860px)").matches) {
+  const narrow = matchMedia("(max-width: 860px)");
+  place(narrow);
+  narrow.addEventListener("change", place);
+  if (narrow.matches) {
     for (const id of ["how", "look"]) $(id).open = false;
     $("threshold-panel").open = state.t !== "";
   }

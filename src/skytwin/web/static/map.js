@@ -132,15 +132,28 @@ async function more() {
   $("alike").textContent = ids.length < selected.length ? `Look-alikes of these ${ids.length}` : "Look-alikes";
 }
 
+let outlined = false, readLasso = "", readPolygon = null;
+
+/** The polygon of the lasso in the address, read once. */
+function chosenPolygon() {
+  if (state.lasso !== readLasso) {
+    readLasso = state.lasso;
+    readPolygon = readLasso ? polygonOf(readLasso) : null;
+  }
+  return readPolygon;
+}
+
 function outline() {
   const over = $("over");
   const ratio = devicePixelRatio || 1;
-  over.width = over.clientWidth * ratio;
-  over.height = over.clientHeight * ratio;
+  const w = Math.round(over.clientWidth * ratio), h = Math.round(over.clientHeight * ratio);
   const draw = over.getContext("2d");
-  draw.scale(ratio, ratio);
-  const polygon = drawing ?? (state.lasso ? polygonOf(state.lasso) : null);
-  if (!polygon || polygon.length < 2) return;
+  if (over.width !== w || over.height !== h) { over.width = w; over.height = h; } // which clears it, and takes memory anew
+  draw.setTransform(ratio, 0, 0, ratio, 0, 0);
+  if (outlined) draw.clearRect(0, 0, w, h);
+  const polygon = drawing ?? chosenPolygon();
+  outlined = Boolean(polygon && polygon.length > 1);
+  if (!outlined) return;
   draw.beginPath();
   polygon.forEach(([x, y], at) => draw[at ? "lineTo" : "moveTo"](...scatter.toScreen(x, y)));
   draw.closePath();

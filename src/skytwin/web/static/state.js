@@ -3,9 +3,10 @@
 const MANY = ["like", "unlike", "show"];
 
 export const DEFAULTS = {
-  like: [], unlike: [], show: [], metric: "", combine: "", k: "100", radius: "", where: "",
+  like: [], unlike: [], show: [], metric: "", combine: "", k: "100", radius: "", where: "", inside: "",
   t: "", far: "", positive: "", stretch: "", bands: "", whole: "", size: "m", seed: "0", sort: "", desc: "",
   a: "", b: "", map: "", color: "", view: "", lasso: "",
+  order: "", still: "",
 };
 
 export function readState(search = location.search) {
@@ -26,6 +27,11 @@ export function address(state, path = location.pathname) {
   }
   const text = found.toString();
   return path + (text ? `?${text}` : "");
+}
+
+/** The address at which to label by the references of a query. */
+export function labelAddress({ like, unlike, metric, combine, stretch, bands, whole, size }, path) {
+  return address({ like, unlike, metric, combine, stretch, bands, whole, size }, path);
 }
 
 /** The parts that a picture depends on. */

@@ -3,7 +3,35 @@
 import { $, api, el, number, percent, picture, Refused } from "./common.js";
 
 const FOR = [255, 176, 0], AGAINST = [77, 141, 255];
-let running = null;
+let running = null, asked = false, quiet = null;
+
+/** Have the network loaded once nobody has touched the page for a while: the first explanation then comes soon. */
+export function prepareWhenQuiet() {
+  if (asked) return;
+  const wait = () => {
+    clearTimeout(quiet);
+    quiet = setTimeout(() => {
+      asked = true;
+      for (const kind of ["pointermove", "keydown", "scroll"]) removeEventListener(kind, wait);
+      api("/api/why-state", { load: "true" }).catch(() => {}); // it will be said when somebody asks
+    }, 3000);
+  };
+  if (quiet === null) for (const kind of ["pointermove", "keydown", "scroll"]) addEventListener(kind, wait, { passive: true });
+  wait();
+}
+
+/** What the server does meanwhile, and for how long. */
+function told(signal) {
+  const began = performance.now();
+  const timer = setInterval(async () => {
+    try {
+      const { doing } = await api("/api/why-state", {}, signal);
+      if (!signal.aborted && doing) $("why-words").textContent = `${doing}: ${Math.round((performance.now() - began) / 1000)} s`;
+    } catch { /* the answer itself will say it */ }
+  }, 1000);
+  signal.addEventListener("abort", () => clearInterval(timer));
+  return () => clearInterval(timer);
+}
 
 /** The cells as colours, as opaque as they count; `most` is the strongest of all. */
 function overlay(one, about, most) {
@@ -32,10 +60,11 @@ export async function explained(id, query, about, look) {
   $("why-maps").replaceChildren();
   $("why-words").className = "busy";
   $("why-words").textContent = "looking into the network; the first time takes some seconds";
+  const end = told(signal);
   if (!$("why").open) $("why").showModal();
   $("why").onclose = () => running.abort();
   try {
-    const found = await api(`/api/why/${encodeURIComponent(id)}`, query, signal);
+    const found = await api(`/api/why/${encodeURIComponent(id)}`, query, signal).finally(end);
     // An edge counts for one cell: the strongest few are what colours run to.
     const sizes = found.maps.flatMap((one) => one.cells.flat().map(Math.abs)).sort((a, b) => a - b);
     const most = sizes[Math.floor(sizes.length * 0.98)] || 1;
