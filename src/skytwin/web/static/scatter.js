@@ -1,4 +1,4 @@
-// Points by WebGL 2: one draw call, however many.
+// Points by WebGL 2: as many in a frame as a frame has time for; the rest is added once the map rests.
 
 const VERTEX = `#version 300 es
 in vec2 place; in vec4 colour;
@@ -19,6 +19,7 @@ void main() {
   result = vec4(shade.rgb, shade.a * edge);
 }`;
 const CELLS = 512;
+const FIRST = 100000, FEWEST = 10000;
 
 export class Scatter {
   /** `xy` holds x and y of each point in turn, in no order: the first few stand for all; throws where there is no WebGL 2. */
@@ -26,7 +27,10 @@ export class Scatter {
     this.canvas = canvas;
     this.xy = xy;
     this.count = xy.length / 2;
-    const gl = canvas.getContext("webgl2", { antialias: false, alpha: true, premultipliedAlpha: false });
+    const gl = canvas.getContext("webgl2", {
+      antialias: false, alpha: true, premultipliedAlpha: false,
+      preserveDrawingBuffer: true, // what a frame adds to
+    });
     if (!gl) throw new Error("no WebGL 2");
     this.gl = gl;
     const program = gl.createProgram();
@@ -49,7 +53,8 @@ export class Scatter {
     this.bounds();
     this.reset();
     this.moving = false;
-    this.budget = this.count; // points drawn while the map moves; all of them when it rests
+    this.budget = Math.min(this.count, FIRST); // points of one frame
+    this.done = 0; // points that are drawn of this view
     this.before = 0;
   }
 
@@ -132,17 +137,14 @@ export class Scatter {
     this.draw();
   }
 
-  /** How many points to draw now: fewer while it moves, where the last frames were slow. */
-  many() {
+  /** Fewer points in a frame where the last ones were slow, more where they were quick. */
+  adapt() {
     const now = performance.now();
     const gap = now - this.before;
     this.before = now;
-    clearTimeout(this.rest);
-    if (!this.moving) return this.count;
-    if (gap > 45 && gap < 1000) this.budget = Math.max(20000, 0.5 * this.budget);
-    else if (gap < 22) this.budget = Math.min(this.count, 1.2 * this.budget);
-    this.rest = setTimeout(() => { this.moving = false; this.draw(); }, 160);
-    return Math.min(this.count, Math.round(this.budget));
+    // A longer pause is the reader's, unless one frame asked for the next.
+    if (gap > 40 && (this.filling || gap < 250)) this.budget = Math.max(FEWEST, Math.round(0.5 * this.budget));
+    else if (gap < 22) this.budget = Math.min(this.count, Math.round(1.25 * this.budget));
   }
 
   paint() {
@@ -152,30 +154,49 @@ export class Scatter {
     this.draw();
   }
 
+  /** Draw anew, soon. */
   draw() {
+    this.anew = true;
+    this.soon();
+  }
+
+  soon() {
     if (this.waiting) return;
     this.waiting = true;
     requestAnimationFrame(() => {
       this.waiting = false;
-      this.drawNow();
-      this.drawn?.();
+      this.adapt();
+      const anew = this.anew;
+      this.anew = false;
+      this.drawNow(anew);
+      if (anew) this.drawn?.();
+      clearTimeout(this.rest);
+      if (this.moving) this.rest = setTimeout(() => { this.moving = false; this.soon(); }, 160);
+      this.filling = !this.moving && this.done < this.count;
+      if (this.filling) this.soon();
     });
   }
 
-  drawNow() {
+  /** Some more points; the first ones where the view is another. */
+  drawNow(anew) {
     const { gl, canvas } = this;
     const ratio = devicePixelRatio || 1;
     const w = Math.round(canvas.clientWidth * ratio), h = Math.round(canvas.clientHeight * ratio);
-    if (canvas.width !== w || canvas.height !== h) { canvas.width = w; canvas.height = h; }
-    gl.viewport(0, 0, w, h);
-    gl.clearColor(0, 0, 0, 0);
-    gl.clear(gl.COLOR_BUFFER_BIT);
+    if (canvas.width !== w || canvas.height !== h) { canvas.width = w; canvas.height = h; anew = true; }
+    if (anew) {
+      gl.viewport(0, 0, w, h);
+      gl.clearColor(0, 0, 0, 0);
+      gl.clear(gl.COLOR_BUFFER_BIT);
+      this.done = 0;
+    }
     const scale = (2 * this.perUnit() * ratio);
     gl.uniform2f(this.at.centre, ...this.centre);
     gl.uniform2f(this.at.scale, scale / w, scale / h);
     const size = Math.min(12, Math.max(1.6, 45 * Math.pow(this.count, -0.25)) * Math.pow(this.zoom, 0.3));
     gl.uniform1f(this.at.size, size * ratio);
-    gl.drawArrays(gl.POINTS, 0, this.many());
+    const more = Math.min(this.budget, this.count - this.done);
+    gl.drawArrays(gl.POINTS, this.done, more);
+    this.done += more;
   }
 
   /** The point nearest to a place on the screen, at most `reach` pixels off; -1: none. */
