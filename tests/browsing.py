@@ -19,28 +19,35 @@ ARGUMENTS = [
 
 @contextlib.contextmanager
 def opened(address: str, *, width: int = 1280, height: int = 800, **more: Any) -> Iterator[Any]:
-    """A page; in the end it must have logged no error and asked for nothing elsewhere."""
+    """A page in a browser of its own; see `watched`."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as found:
         browser = found.chromium.launch(executable_path=BROWSER, args=ARGUMENTS)
         size = {"width": width, "height": height}
-        page = browser.new_context(viewport=size, base_url=address, **more).new_page()
-        page.set_default_timeout(10_000)
-        wrong: list[str] = []
-        page.on("pageerror", lambda error: wrong.append(str(error)))
-        page.on("console", lambda line: wrong.append(line.text) if line.type == "error" else None)
-        page.on(
-            "request",
-            lambda asked: (
-                None
-                if asked.url.startswith((address, "blob:", "data:"))
-                else wrong.append(f"asked for {asked.url}")
-            ),
-        )
-        page.wrong = wrong
-        yield page
-        browser.close()
+        context = browser.new_context(viewport=size, base_url=address, **more)
+        with watched(context.new_page(), address) as page:
+            yield page
+            browser.close()
+
+
+@contextlib.contextmanager
+def watched(page: Any, address: str) -> Iterator[Any]:
+    """A page; in the end it must have logged no error and asked for nothing elsewhere."""
+    page.set_default_timeout(10_000)
+    wrong: list[str] = []
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on("console", lambda line: wrong.append(line.text) if line.type == "error" else None)
+    page.on(
+        "request",
+        lambda asked: (
+            None
+            if asked.url.startswith((address, "blob:", "data:"))
+            else wrong.append(f"asked for {asked.url}")
+        ),
+    )
+    page.wrong = wrong
+    yield page
     assert wrong == []
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import settings
@@ -67,3 +69,24 @@ def data_dir() -> Path:
     if not path.is_dir():
         pytest.fail(f"SKYTWIN_DATA={folder!r} is no folder")
     return path.resolve()
+
+
+@pytest.fixture
+def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """A running SAMP hub, where clients look for one."""
+    from samp_programs import hub_running, lock_file
+
+    monkeypatch.setenv(*lock_file(tmp_path))
+    with hub_running() as server:
+        yield server
+
+
+@pytest.fixture
+def viewer(hub: Any) -> Iterator[Any]:
+    """A program such as TOPCAT, at the hub."""
+    from samp_programs import Viewer
+
+    made = Viewer()
+    yield made
+    with contextlib.suppress(Exception):  # a test may have stopped the hub
+        made.client.disconnect()

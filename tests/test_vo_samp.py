@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 import signal
 import subprocess
@@ -10,7 +9,6 @@ import sys
 import threading
 import time
 import xmlrpc.client
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,28 +17,13 @@ import pytest
 from pyvo.samp import SAMPHubServer
 
 from command import done
-from samp_programs import Viewer, hub_running, lock_file
+from samp_programs import Viewer, lock_file
 from skytwin.answers.export import write_table
 from skytwin.answers.search import search
 from skytwin.errors import DataError, UnknownName, Unreachable, UsageError
 from skytwin.vo.links import object_links
 from skytwin.vo.samp import Desk, Question, answer, send_matches
 from toys import labelled
-
-
-@pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SAMPHubServer]:
-    monkeypatch.setenv(*lock_file(tmp_path))
-    with hub_running() as server:
-        yield server
-
-
-@pytest.fixture
-def viewer(hub: SAMPHubServer) -> Iterator[Viewer]:
-    made = Viewer()
-    yield made
-    with contextlib.suppress(Exception):  # a test may have stopped the hub
-        made.client.disconnect()
 
 
 def test_without_a_hub_one_line_says_what_to_do(

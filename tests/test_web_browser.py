@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import shutil
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -13,22 +11,16 @@ import cv2
 import numpy as np
 import pytest
 
+from browsing import ARGUMENTS, BROWSER, until, watched
 from command import done
 from served import COUNT, running, settings, survey
 
 playwright = pytest.importorskip(
     "playwright.sync_api", reason="browser tests need the Python package playwright"
 )
-BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
 pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(BROWSER is None, reason="browser tests need chromium on the path"),
-]
-ARGUMENTS = [
-    *("--headless", "--no-sandbox", "--disable-quic", "--no-first-run", "--disable-sync"),
-    *("--disable-background-networking", "--disable-component-update"),
-    # WebGL without a graphics card.
-    *("--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--ignore-gpu-blocklist"),
 ]
 
 
@@ -57,31 +49,9 @@ def browser() -> Iterator[Any]:
 def page(browser: Any, address: str) -> Iterator[Any]:
     """A page that fails the test if it logs an error or asks for anything elsewhere."""
     context = browser.new_context(viewport={"width": 1280, "height": 800}, base_url=address)
-    found = context.new_page()
-    found.set_default_timeout(10_000)
-    wrong: list[str] = []
-    found.on("pageerror", lambda error: wrong.append(str(error)))
-    found.on("console", lambda line: wrong.append(line.text) if line.type == "error" else None)
-    found.on(
-        "request",
-        lambda asked: (
-            None
-            if asked.url.startswith((address, "blob:", "data:"))
-            else wrong.append(f"asked for {asked.url}")
-        ),
-    )
-    found.wrong = wrong
-    yield found
-    context.close()
-    assert wrong == []
-
-
-def until(page: Any, expression: str) -> None:
-    """Wait for it to be true; Playwright's own way is `eval`, which the pages forbid."""
-    end = time.monotonic() + 10
-    while not page.evaluate(expression):
-        assert time.monotonic() < end, expression
-        time.sleep(0.03)
+    with watched(context.new_page(), address) as found:
+        yield found
+        context.close()
 
 
 def ids(page: Any) -> list[str]:

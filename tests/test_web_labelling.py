@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from astropy.io import fits
 
-from browsing import ARGUMENTS, BROWSER, until
+from browsing import ARGUMENTS, BROWSER, until, watched
 from command import catalogue, done, header
 from served import running, settings
 
@@ -83,15 +83,9 @@ def visitor(browser: Any, address: str, who: str, **more: Any) -> Iterator[Any]:
         if who
         else ""
     )
-    page = context.new_page()
-    page.set_default_timeout(10_000)
-    wrong: list[str] = []
-    page.on("pageerror", lambda error: wrong.append(str(error)))
-    page.on("console", lambda line: wrong.append(line.text) if line.type == "error" else None)
-    page.wrong = wrong
-    yield page
-    context.close()
-    assert wrong == []
+    with watched(context.new_page(), address) as page:
+        yield page
+        context.close()
 
 
 @pytest.fixture

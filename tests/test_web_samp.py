@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import subprocess
 import sys
@@ -27,21 +26,6 @@ AT_HUB = ("Viewer 1.0", "Other")
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return survey(tmp_path_factory.mktemp("web"))
-
-
-@pytest.fixture
-def hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SAMPHubServer]:
-    monkeypatch.setenv(*lock_file(tmp_path))
-    with hub_running() as server:
-        yield server
-
-
-@pytest.fixture
-def viewer(hub: SAMPHubServer) -> Iterator[Viewer]:
-    made = Viewer()
-    yield made
-    with contextlib.suppress(Exception):  # a test may have stopped the hub
-        made.client.disconnect()
 
 
 @pytest.fixture

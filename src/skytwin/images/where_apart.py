@@ -7,10 +7,7 @@ standard input; what comes out goes to standard output, or a reason in one line 
 from __future__ import annotations
 
 import json
-import math
-import os
 import struct
-import subprocess
 import sys
 from dataclasses import dataclass, replace
 from typing import Any
@@ -18,10 +15,11 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from skytwin.images.apart import REFUSED, bound_this_process, run_apart
+
 __all__ = ["ROW", "Bounds", "Refused", "evaluate", "evaluate_apart", "is_plain", "main"]
 
 ROW = "__skytwin_row"
-_REFUSED = 3
 _CONFIG: dict[str, Any] = {"enable_external_access": "false", "python_enable_replacements": "false"}
 
 #: What a condition is made of that costs no more than reading its columns does.
@@ -147,23 +145,15 @@ def evaluate_apart(table: pa.Table, condition: str, bounds: Bounds) -> np.ndarra
     with pa.ipc.new_stream(content, sent.schema) as stream:
         stream.write_table(sent)
     text = condition.encode()
-    command = [
-        *(sys.executable, "-P", "-m", "skytwin.images.where_apart"),
-        *(str(bounds.memory + 2 * sent.nbytes), str(bounds.seconds)),
-    ]
-    few = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
-    try:
-        done = subprocess.run(
-            command,
-            input=struct.pack("<Q", len(text)) + text + content.getvalue().to_pybytes(),
-            capture_output=True,
-            timeout=bounds.seconds,
-            env={**os.environ, **few},
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        raise Refused(f"it takes longer than {bounds.seconds:.3g} s; simplify it") from None
-    if done.returncode == _REFUSED:
+    done = run_apart(
+        "skytwin.images.where_apart",
+        [str(bounds.memory + 2 * sent.nbytes), str(bounds.seconds)],
+        struct.pack("<Q", len(text)) + text + content.getvalue().to_pybytes(),
+        seconds=bounds.seconds,
+    )
+    if done is None:
+        raise Refused(f"it takes longer than {bounds.seconds:.3g} s; simplify it")
+    if done.returncode == REFUSED:
         raise Refused(done.stderr.decode(errors="replace"))
     if done.returncode != 0 or len(done.stdout) != len(table):
         raise Refused("it takes too much memory or time; simplify it")
@@ -181,8 +171,8 @@ def _named(table: pa.Table, condition: str) -> list[str]:
 
 def main(arguments: list[str]) -> int:
     """Evaluate what standard input holds; 0, or 3 with the reason on standard error."""
-    memory, seconds = int(arguments[0]), math.ceil(float(arguments[1]))
-    _bound(memory, seconds)
+    memory = int(arguments[0])
+    bound_this_process(memory, float(arguments[1]))
     # DuckDB holds one processor, and gives up before the system ends the process.
     _CONFIG.update(threads="1", memory_limit=f"{memory // 2}B", temp_directory="")
     content = sys.stdin.buffer.read()
@@ -193,23 +183,12 @@ def main(arguments: list[str]) -> int:
         values = evaluate(table, condition)
     except Refused as reason:
         sys.stderr.write(str(reason))
-        return _REFUSED
+        return REFUSED
     except MemoryError:
         sys.stderr.write("it takes too much memory; simplify it")
-        return _REFUSED
+        return REFUSED
     sys.stdout.buffer.write(values.tobytes())
     return 0
-
-
-def _bound(memory: int, seconds: int) -> None:
-    try:
-        import resource  # not on Windows
-    except ImportError:
-        return
-    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-    if sys.platform != "darwin":  # which knows no such limit
-        resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
 
 
 if __name__ == "__main__":

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from skytwin.answers.query import Like
 from skytwin.embeddings.names import DEFAULT_COMBINE, DEFAULT_METRIC
@@ -28,6 +28,11 @@ class Ask:
     seed: int = 0
     same_arcsec: float = 2.0
     match_arcsec: float = 3.0
+
+    @classmethod
+    def of(cls, values: Mapping[str, Any]) -> Self:
+        """Of a request's values, others among them left aside."""
+        return cls(**{one.name: values[one.name] for one in fields(cls)})
 
     @property
     def how(self) -> dict[str, Any]:

@@ -8,23 +8,21 @@ from __future__ import annotations
 
 import io
 import json
-import math
 import sys
 
 import numpy as np
 
 from skytwin.errors import BadImage, SkytwinError
+from skytwin.images.apart import REFUSED, bound_this_process
 from skytwin.images.readers import read_image
 
 __all__ = ["main"]
-
-REFUSED = 3
 
 
 def main(arguments: list[str]) -> int:
     """Decode standard input; 0, or `REFUSED` with the reason on standard error."""
     name, pixels, memory, seconds = arguments
-    _bound(int(memory), math.ceil(float(seconds)))
+    bound_this_process(int(memory), float(seconds))
     try:
         image = read_image((name, sys.stdin.buffer.read()))
         if image.pixels.size > int(pixels):
@@ -46,17 +44,6 @@ def main(arguments: list[str]) -> int:
     np.savez(content, pixels=image.pixels, about=np.array(json.dumps(about)))
     sys.stdout.buffer.write(content.getvalue())
     return 0
-
-
-def _bound(memory: int, seconds: int) -> None:
-    try:
-        import resource  # not on Windows
-    except ImportError:
-        return
-    resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
-    resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-    if sys.platform != "darwin":  # which knows no such limit
-        resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
 
 
 if __name__ == "__main__":

@@ -35,10 +35,6 @@ from skytwin.web.thumbnails import Picture
 __all__ = ["Endpoint", "endpoints"]
 
 
-def _ask(values: Values) -> Ask:
-    return Ask(**{parameter.name: values[parameter.name] for parameter in ASK})
-
-
 async def _info(library: Library, _values: Values, request: Request) -> Response:
     return json_reply({**library.info, "csrf": request.app.state.csrf})
 
@@ -58,11 +54,11 @@ async def _rows(library: Library, values: Values, _: Request) -> Response:
 async def _search(library: Library, values: Values, _: Request) -> Response:
     own = {parameter.name for parameter in ASK}
     rest = {name: value for name, value in values.items() if name not in own}
-    return json_reply(await library.search(_ask(values), **rest))
+    return json_reply(await library.search(Ask.of(values), **rest))
 
 
 async def _why(library: Library, values: Values, _: Request) -> Response:
-    return json_reply(await library.why(_ask(values), values["id"]))
+    return json_reply(await library.why(Ask.of(values), values["id"]))
 
 
 async def _why_state(library: Library, values: Values, _: Request) -> Response:
@@ -70,11 +66,11 @@ async def _why_state(library: Library, values: Values, _: Request) -> Response:
 
 
 async def _purity(library: Library, values: Values, _: Request) -> Response:
-    return json_reply(await library.purity(_ask(values), values["positive"]))
+    return json_reply(await library.purity(Ask.of(values), values["positive"]))
 
 
 async def _distances(library: Library, values: Values, _: Request) -> Response:
-    ask = _ask(values)
+    ask = Ask.of(values)
     return json_reply(await library.distances(ask, values["where"], values["inside"]))
 
 

@@ -23,6 +23,7 @@ __all__ = ["samp_endpoints", "sky_endpoints"]
 
 #: Of a search: the list itself, not how it comes in pages.
 _PAGED = {"embedding", "probability", "offset", "limit", "columns"}
+_LISTED = tuple(one for one in SEARCH if one.name not in _PAGED)
 
 
 async def _sky(library: Library, _values: Values, _: Request) -> Response:
@@ -47,9 +48,9 @@ async def _listen(library: Library, values: Values, _: Request) -> Response:
 
 
 async def _send(library: Library, values: Values, _: Request) -> Response:
-    ask = Ask(**{parameter.name: values.pop(parameter.name) for parameter in ASK})
-    to, within = values.pop("to"), values.pop("within")
-    matches = await library.matches(ask, **values)
+    ask, to, within = Ask.of(values), values["to"], values["within"]
+    rest = {one.name: values[one.name] for one in _LISTED if one not in ASK}
+    matches = await library.matches(ask, **rest)
     table = matches.table
     if library.positive:
         chance, _notes = await library.probability(ask, matches, matches.distance)
@@ -109,7 +110,7 @@ def samp_endpoints() -> tuple[Endpoint, ...]:
             handler=_send,
             method="POST",
             parameters=(
-                *(one for one in SEARCH if one.name not in _PAGED),
+                *_LISTED,
                 Parameter(
                     name="to",
                     about="A program's name or how it begins; all: every one.",

@@ -65,10 +65,6 @@ _UNDO = schemas.json_body(("who",), who=_ANSWER["application/json"]["schema"]["p
 _FORMATS = {"csv": "text/csv; charset=utf-8", "parquet": "application/vnd.apache.parquet"}
 
 
-def _ask(values: Values) -> Ask:
-    return Ask(**{parameter.name: values[parameter.name] for parameter in ASK})
-
-
 async def _json(request: Request, content: dict[str, Any], library: Library) -> dict[str, Any]:
     schema = content["application/json"]["schema"]
     return await read_json(request, schema, most=library.limits.json_bytes)
@@ -91,7 +87,7 @@ async def _new_question(library: Library, _values: Values, request: Request) -> 
 async def _objects(library: Library, values: Values, _: Request) -> Response:
     own = ("who", "order", "positive", "others", "offset", "limit", "columns")
     rest = {name: values[name] for name in own}
-    return json_reply(await library.desk.objects(values["question"], ask=_ask(values), **rest))
+    return json_reply(await library.desk.objects(values["question"], ask=Ask.of(values), **rest))
 
 
 async def _answer(library: Library, values: Values, request: Request) -> Response:
@@ -113,7 +109,7 @@ async def _undo(library: Library, values: Values, request: Request) -> Response:
 
 async def _summary(library: Library, values: Values, _: Request) -> Response:
     rest = {name: values[name] for name in ("who", "positive", "k")}
-    return json_reply(await library.desk.summary(values["question"], ask=_ask(values), **rest))
+    return json_reply(await library.desk.summary(values["question"], ask=Ask.of(values), **rest))
 
 
 async def _next(library: Library, values: Values, _: Request) -> Response:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from skytwin.web.schema_parts import FLAG, INTEGER, NUMBER, TEXT, Schema, many, or_null, record
 from skytwin.web.schemas import ROW
 
 __all__ = [
@@ -17,24 +18,6 @@ __all__ = [
     "json_body",
 ]
 
-Schema = dict[str, Any]
-_TEXT: Schema = {"type": "string"}
-_INTEGER: Schema = {"type": "integer"}
-_NUMBER: Schema = {"type": "number"}
-_FLAG: Schema = {"type": "boolean"}
-
-
-def _or_null(schema: Schema) -> Schema:
-    return {**schema, "type": [schema["type"], "null"]}
-
-
-def _many(schema: Schema) -> Schema:
-    return {"type": "array", "items": schema}
-
-
-def _record(**fields: Schema) -> Schema:
-    return {"type": "object", "properties": fields, "required": list(fields)}
-
 
 def json_body(required: tuple[str, ...], **fields: Schema) -> dict[str, Any]:
     """OpenAPI's content of a JSON body that holds these fields and no other."""
@@ -47,89 +30,89 @@ def json_body(required: tuple[str, ...], **fields: Schema) -> dict[str, Any]:
     return {"application/json": {"schema": schema}}
 
 
-_COUNTS: Schema = {"type": "object", "additionalProperties": _INTEGER}
-_PERSON = _record(who=_TEXT, labels=_INTEGER, last=_TEXT)
-QUESTION = _record(
-    name=_TEXT,
-    about=_TEXT,
-    answers=_many(_TEXT),
+_COUNTS: Schema = {"type": "object", "additionalProperties": INTEGER}
+_PERSON = record(who=TEXT, labels=INTEGER, last=TEXT)
+QUESTION = record(
+    name=TEXT,
+    about=TEXT,
+    answers=many(TEXT),
     kind={"type": "string", "enum": ["free", "certify"]},
-    objects=_INTEGER,
-    labelled=_INTEGER,
-    people=_many(_PERSON),
-    round=_or_null(_INTEGER),
-    rounds=_or_null(_INTEGER),
+    objects=INTEGER,
+    labelled=INTEGER,
+    people=many(_PERSON),
+    round=or_null(INTEGER),
+    rounds=or_null(INTEGER),
 )
-QUESTIONS = _record(questions=_many(QUESTION), book=_TEXT, writable=_FLAG, notes=_many(_TEXT))
-LISTED = _record(
-    total=_INTEGER,
-    offset=_INTEGER,
-    order=_TEXT,
-    model=_or_null(
-        _record(
-            trained_on=_record(yes=_INTEGER, no=_INTEGER, references=_INTEGER),
-            seconds=_NUMBER,
-            note=_TEXT,
+QUESTIONS = record(questions=many(QUESTION), book=TEXT, writable=FLAG, notes=many(TEXT))
+LISTED = record(
+    total=INTEGER,
+    offset=INTEGER,
+    order=TEXT,
+    model=or_null(
+        record(
+            trained_on=record(yes=INTEGER, no=INTEGER, references=INTEGER),
+            seconds=NUMBER,
+            note=TEXT,
         )
     ),
-    rows=_many(
-        _record(
+    rows=many(
+        record(
             **ROW["properties"],
-            probability=_or_null(_NUMBER),
-            score=_or_null(_NUMBER),
-            label=_or_null(_TEXT),
-            labels={"type": "object", "additionalProperties": _TEXT},
+            probability=or_null(NUMBER),
+            score=or_null(NUMBER),
+            label=or_null(TEXT),
+            labels={"type": "object", "additionalProperties": TEXT},
         )
     ),
 )
-ANSWERED = _record(number=_INTEGER, object=_TEXT, answer=_TEXT, labelled=_INTEGER)
-UNDONE = _record(object=_TEXT, answer=_or_null(_TEXT), undone=_INTEGER, labelled=_INTEGER)
-IMPORTED = _record(
-    taken=_INTEGER, same=_INTEGER, unknown=_many(_TEXT), unknown_count=_INTEGER, labelled=_INTEGER
+ANSWERED = record(number=INTEGER, object=TEXT, answer=TEXT, labelled=INTEGER)
+UNDONE = record(object=TEXT, answer=or_null(TEXT), undone=INTEGER, labelled=INTEGER)
+IMPORTED = record(
+    taken=INTEGER, same=INTEGER, unknown=many(TEXT), unknown_count=INTEGER, labelled=INTEGER
 )
-_SHARE = _record(hits=_INTEGER, total=_INTEGER, value=_NUMBER, low=_NUMBER, high=_NUMBER)
-SUMMARY = _record(
+_SHARE = record(hits=INTEGER, total=INTEGER, value=NUMBER, low=NUMBER, high=NUMBER)
+SUMMARY = record(
     counts=_COUNTS,
     mine=_COUNTS,
-    people=_many(_PERSON),
-    conflicts=_INTEGER,
-    both=_INTEGER,
-    agreement=_or_null(
-        _record(
-            statistic=_TEXT,
-            value=_NUMBER,
-            low=_NUMBER,
-            high=_NUMBER,
-            objects=_INTEGER,
-            pairs=_INTEGER,
+    people=many(_PERSON),
+    conflicts=INTEGER,
+    both=INTEGER,
+    agreement=or_null(
+        record(
+            statistic=TEXT,
+            value=NUMBER,
+            low=NUMBER,
+            high=NUMBER,
+            objects=INTEGER,
+            pairs=INTEGER,
         )
     ),
-    purity=_or_null(
-        _record(
+    purity=or_null(
+        record(
             kind={"type": "string", "enum": ["exact", "estimate", "share of the labelled"]},
-            k=_INTEGER,
-            labelled=_INTEGER,
-            yes=_INTEGER,
-            value=_or_null(_NUMBER),
-            low=_or_null(_NUMBER),
-            high=_or_null(_NUMBER),
-            base_rate=_or_null(_SHARE),
-            lines=_many(_TEXT),
+            k=INTEGER,
+            labelled=INTEGER,
+            yes=INTEGER,
+            value=or_null(NUMBER),
+            low=or_null(NUMBER),
+            high=or_null(NUMBER),
+            base_rate=or_null(_SHARE),
+            lines=many(TEXT),
         )
     ),
-    certificate=_or_null(
-        _record(
+    certificate=or_null(
+        record(
             state={"type": "string", "enum": ["labels missing", "ready", "refused"]},
-            round=_INTEGER,
-            rounds=_INTEGER,
-            next=_FLAG,
-            missing=_INTEGER,
-            headline=_TEXT,
-            lines=_many(_TEXT),
-            size=_or_null(_INTEGER),
-            purity=_or_null(_NUMBER),
-            low=_or_null(_NUMBER),
+            round=INTEGER,
+            rounds=INTEGER,
+            next=FLAG,
+            missing=INTEGER,
+            headline=TEXT,
+            lines=many(TEXT),
+            size=or_null(INTEGER),
+            purity=or_null(NUMBER),
+            low=or_null(NUMBER),
         )
     ),
-    notes=_many(_TEXT),
+    notes=many(TEXT),
 )

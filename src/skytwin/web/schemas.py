@@ -8,146 +8,127 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from skytwin.web.schema_parts import FLAG, INTEGER, NUMBER, TEXT, Schema, many, or_null, record
+
 if TYPE_CHECKING:
     from skytwin.web.endpoint import Endpoint
 
 __all__ = ["column_summary", "openapi"]
 
-Schema = dict[str, Any]
-_TEXT: Schema = {"type": "string"}
-_INTEGER: Schema = {"type": "integer"}
-_NUMBER: Schema = {"type": "number"}
-_FLAG: Schema = {"type": "boolean"}
-
-
-def _or_null(schema: Schema) -> Schema:
-    return {**schema, "type": [schema["type"], "null"]}
-
-
-def _many(schema: Schema) -> Schema:
-    return {"type": "array", "items": schema}
-
-
-def _record(**fields: Schema) -> Schema:
-    return {"type": "object", "properties": fields, "required": list(fields)}
-
-
-_PLACE = {"ra": _or_null(_NUMBER), "dec": _or_null(_NUMBER)}
+_PLACE = {"ra": or_null(NUMBER), "dec": or_null(NUMBER)}
 _CELLS: Schema = {
     "type": "object",
     "additionalProperties": {"type": ["string", "number", "boolean", "null"]},
 }
-_ROW_FIELDS = {"row": _INTEGER, "id": _TEXT, **_PLACE, "columns": _CELLS}
+_ROW_FIELDS = {"row": INTEGER, "id": TEXT, **_PLACE, "columns": _CELLS}
 
-ROW = _record(**_ROW_FIELDS)
-ROWS = _record(rows=_many(ROW))
-OBJECTS = _record(total=_INTEGER, offset=_INTEGER, rows=_many(ROW))
-MATCHES = _record(
-    total=_INTEGER,
-    offset=_INTEGER,
-    references=_many(_record(text=_TEXT, id=_or_null(_TEXT), name=_TEXT, negative=_FLAG, **_PLACE)),
-    how=_TEXT,
-    scanned=_TEXT,
-    excluded=_INTEGER,
-    reach=_or_null(_NUMBER),
-    command=_TEXT,
-    notes=_many(_TEXT),
-    rows=_many(
-        _record(
+ROW = record(**_ROW_FIELDS)
+ROWS = record(rows=many(ROW))
+OBJECTS = record(total=INTEGER, offset=INTEGER, rows=many(ROW))
+MATCHES = record(
+    total=INTEGER,
+    offset=INTEGER,
+    references=many(record(text=TEXT, id=or_null(TEXT), name=TEXT, negative=FLAG, **_PLACE)),
+    how=TEXT,
+    scanned=TEXT,
+    excluded=INTEGER,
+    reach=or_null(NUMBER),
+    command=TEXT,
+    notes=many(TEXT),
+    rows=many(
+        record(
             **_ROW_FIELDS,
-            rank=_INTEGER,
-            distance=_NUMBER,
-            reference=_INTEGER,
-            probability=_or_null(_NUMBER),
+            rank=INTEGER,
+            distance=NUMBER,
+            reference=INTEGER,
+            probability=or_null(NUMBER),
         )
     ),
 )
-WHY = _record(
-    kind=_TEXT,
-    score=_NUMBER,
-    distance=_NUMBER,
-    average=_INTEGER,
-    maps=_many(
-        _record(
-            id=_TEXT,
-            crop=_INTEGER,
-            value=_NUMBER,
-            central=_or_null(_NUMBER),
-            cells=_many(_many(_NUMBER)),
+WHY = record(
+    kind=TEXT,
+    score=NUMBER,
+    distance=NUMBER,
+    average=INTEGER,
+    maps=many(
+        record(
+            id=TEXT,
+            crop=INTEGER,
+            value=NUMBER,
+            central=or_null(NUMBER),
+            cells=many(many(NUMBER)),
         )
     ),
 )
-WHY_STATE = _record(ready=_FLAG, doing=_TEXT)
-PURITY = _record(
-    positive=_many(_TEXT),
-    base=_record(
-        hits=_INTEGER, total=_INTEGER, value=_NUMBER, lower=_NUMBER, upper=_NUMBER, level=_NUMBER
+WHY_STATE = record(ready=FLAG, doing=TEXT)
+PURITY = record(
+    positive=many(TEXT),
+    base=record(
+        hits=INTEGER, total=INTEGER, value=NUMBER, lower=NUMBER, upper=NUMBER, level=NUMBER
     ),
-    unlabelled=_INTEGER,
-    repeats=_INTEGER,
-    distance=_many(_NUMBER),
-    purity=_many(_NUMBER),
-    lower=_many(_NUMBER),
-    upper=_many(_NUMBER),
-    count=_many(_INTEGER),
-    positives=_many(_INTEGER),
+    unlabelled=INTEGER,
+    repeats=INTEGER,
+    distance=many(NUMBER),
+    purity=many(NUMBER),
+    lower=many(NUMBER),
+    upper=many(NUMBER),
+    count=many(INTEGER),
+    positives=many(INTEGER),
 )
-SKY = _record(
-    objects=_INTEGER,
-    ra=_NUMBER,
-    dec=_NUMBER,
-    radius=_NUMBER,
-    footprints=_many(_record(name=_TEXT, about=_TEXT, square_degrees=_NUMBER, objects=_INTEGER)),
+SKY = record(
+    objects=INTEGER,
+    ra=NUMBER,
+    dec=NUMBER,
+    radius=NUMBER,
+    footprints=many(record(name=TEXT, about=TEXT, square_degrees=NUMBER, objects=INTEGER)),
 )
-CELLS = _record(order=_INTEGER, cells=_many(_many(_NUMBER)))
-SAMP = _record(hub=_FLAG, problem=_TEXT, clients=_many(_TEXT), listening=_FLAG, last=_INTEGER)
-SENT = _record(rows=_INTEGER, clients=_many(_TEXT))
-LISTENING = _record(listening=_FLAG)
-RECEIVED = _record(
-    listening=_FLAG,
-    last=_INTEGER,
-    received=_many(_record(number=_INTEGER, client=_TEXT, like=_many(_TEXT), problem=_TEXT)),
+CELLS = record(order=INTEGER, cells=many(many(NUMBER)))
+SAMP = record(hub=FLAG, problem=TEXT, clients=many(TEXT), listening=FLAG, last=INTEGER)
+SENT = record(rows=INTEGER, clients=many(TEXT))
+LISTENING = record(listening=FLAG)
+RECEIVED = record(
+    listening=FLAG,
+    last=INTEGER,
+    received=many(record(number=INTEGER, client=TEXT, like=many(TEXT), problem=TEXT)),
 )
-DISTANCES = _record(total=_INTEGER, distance=_many(_NUMBER), count=_many(_INTEGER))
-DROPPED = _record(like=_TEXT, name=_TEXT)
-COLUMN = _record(
-    name=_TEXT,
-    low=_or_null(_NUMBER),
-    high=_or_null(_NUMBER),
-    classes=_or_null(_many(_TEXT)),
-    counts=_or_null(_many(_INTEGER)),
+DISTANCES = record(total=INTEGER, distance=many(NUMBER), count=many(INTEGER))
+DROPPED = record(like=TEXT, name=TEXT)
+COLUMN = record(
+    name=TEXT,
+    low=or_null(NUMBER),
+    high=or_null(NUMBER),
+    classes=or_null(many(TEXT)),
+    counts=or_null(many(INTEGER)),
 )
-INFO = _record(
-    name=_TEXT,
-    objects=_INTEGER,
-    dim=_INTEGER,
-    encoder=_TEXT,
-    bands=_many(_TEXT),
-    pixel_scale=_or_null(_NUMBER),
-    frame=_or_null(_record(width=_INTEGER, height=_INTEGER, shown=_INTEGER)),
-    images=_FLAG,
-    no_images=_TEXT,
-    query_images=_FLAG,
-    positions=_FLAG,
-    samp=_FLAG,
-    sky=_FLAG,
-    mocs=_many(_TEXT),
-    aladin=_FLAG,
-    columns=_many(
-        _record(name=_TEXT, kind=_TEXT, unit=_or_null(_TEXT), description=_or_null(_TEXT))
-    ),
-    shown=_many(_TEXT),
-    metrics=_many(_TEXT),
-    metric=_TEXT,
-    combinations=_many(_TEXT),
-    combine=_TEXT,
-    positive=_many(_TEXT),
-    maps=_many(_TEXT),
-    beside=_many(_TEXT),
-    version=_TEXT,
-    csrf=_TEXT,
+INFO = record(
+    name=TEXT,
+    objects=INTEGER,
+    dim=INTEGER,
+    encoder=TEXT,
+    bands=many(TEXT),
+    pixel_scale=or_null(NUMBER),
+    frame=or_null(record(width=INTEGER, height=INTEGER, shown=INTEGER)),
+    images=FLAG,
+    no_images=TEXT,
+    query_images=FLAG,
+    positions=FLAG,
+    samp=FLAG,
+    sky=FLAG,
+    mocs=many(TEXT),
+    aladin=FLAG,
+    columns=many(record(name=TEXT, kind=TEXT, unit=or_null(TEXT), description=or_null(TEXT))),
+    shown=many(TEXT),
+    metrics=many(TEXT),
+    metric=TEXT,
+    combinations=many(TEXT),
+    combine=TEXT,
+    positive=many(TEXT),
+    maps=many(TEXT),
+    beside=many(TEXT),
+    version=TEXT,
+    csrf=TEXT,
 )
-_ERROR = _record(error=_TEXT)
+_ERROR = record(error=TEXT)
 _WRONG = {
     400: "A parameter is off",
     401: "The token is missing",
@@ -214,7 +195,7 @@ def openapi(endpoints: Iterable[Endpoint]) -> dict[str, Any]:
                     "in": "header",
                     "description": "csrf of /api/info.",
                     "required": True,
-                    "schema": _TEXT,
+                    "schema": TEXT,
                 }
             )
         paths.setdefault(endpoint.path, {})[endpoint.method.lower()] = operation

@@ -5,9 +5,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
-import subprocess
-import sys
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,10 +16,10 @@ from skytwin.embeddings.table import Embeddings
 from skytwin.encoders.encoder import Encoder
 from skytwin.encoders.load import load_saved
 from skytwin.errors import BadImage, DataError, Mismatch, UsageError, unknown
+from skytwin.images.apart import REFUSED, run_apart
 from skytwin.images.ingest import check_content
 from skytwin.images.readers import IMAGE_SUFFIXES, image_suffix, is_fits
 from skytwin.images.source import RawImage
-from skytwin.web.decode import REFUSED
 from skytwin.web.settings import Limits
 
 __all__ = ["PREFIX", "Dropped", "Uploads", "decode"]
@@ -139,28 +136,12 @@ def decode(name: str, content: bytes, limits: Limits) -> RawImage:
     BadImage
         It is damaged, or decoding takes more time or memory than `Limits` allow.
     """
-    command = [
-        sys.executable,
-        "-P",
-        "-m",
-        "skytwin.web.decode",
-        name,
-        str(limits.upload_pixels),
-        str(limits.decode_bytes),
-        str(limits.decode_seconds),
-    ]
-    few = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "PYTHONWARNINGS": "ignore"}
-    try:
-        done = subprocess.run(
-            command,
-            input=content,
-            capture_output=True,
-            timeout=limits.decode_seconds,
-            env={**os.environ, **few},
-            check=False,
-        )
-    except subprocess.TimeoutExpired:
-        raise BadImage(f"{name}: not decoded within {limits.decode_seconds:g} s") from None
+    bounds = (limits.upload_pixels, limits.decode_bytes, limits.decode_seconds)
+    done = run_apart(
+        "skytwin.web.decode", [name, *map(str, bounds)], content, seconds=limits.decode_seconds
+    )
+    if done is None:
+        raise BadImage(f"{name}: not decoded within {limits.decode_seconds:g} s")
     if done.returncode == REFUSED:
         raise BadImage(f"{name}: {done.stderr.decode(errors='replace')}")
     if done.returncode != 0:
