@@ -7,7 +7,8 @@
 Every measurement is a process of its own, its line added to ``FOLDER/growth.csv`` when it is done;
 what is there already is not measured again. Vectors are synthetic, with statistics like those of
 pooled features (`exact_scan.features`) and a class that is 1 % of all; images: noise with a disc.
-Memory is the largest resident set, files mapped into memory included.
+Memory is the largest resident set, files mapped into memory included. Processor seconds, of all
+cores together, change little with what else the machine does; seconds are for an idle one.
 """
 
 from __future__ import annotations
@@ -31,8 +32,7 @@ from matplotlib.figure import Figure
 from rows import machine
 
 DIM, SIDE, BLOCK = 256, 32, 100_000
-LIMIT_S = 3600
-FIELDS = ("verb", "rows", "seconds", "memory_mb", "disk_mb")
+FIELDS = ("verb", "rows", "seconds", "processor_s", "memory_mb", "disk_mb")
 
 
 def prepare(folder: Path, rows: int) -> None:
@@ -77,14 +77,19 @@ def prepare(folder: Path, rows: int) -> None:
 def commands(folder: Path) -> dict[str, list[str]]:
     """Every verb as a user calls it; a result goes to a new folder of the verb's name."""
     emb, catalog = str(folder / "adopt"), str(folder / "catalog.parquet")
+    pixels, index = str(folder / "embed"), str(folder / "index")
     like = ["--like", "00000042", "--like", "00000077"]
     return {
         "adopt": ["adopt", str(folder / "vectors.npy"), "--catalog", catalog],
         "ingest": ["ingest", str(folder / "images.npy"), "--pixel-scale", "1"],
         "embed": ["embed", str(folder / "ingest"), "--encoder", "pca:64"],
-        "search": ["search", emb, *like],
+        "search": ["search", emb, *like, "--exact"],
+        "index": ["index", emb],
+        "search, index": ["search", emb, *like, "--index", index],
         "purity": ["purity", emb, *like, "--positive", "kind=rare"],
+        "compare": ["compare", emb, "--positive", "kind=rare"],
         "certify plan": ["certify", "plan", emb, *like],
+        "audit": ["audit", pixels, *like],
         "twins": ["twins", emb],
         "outliers": ["outliers", emb],
         "probe": ["probe", emb, "--label", "kind", "--split", "split"],
@@ -98,17 +103,20 @@ def size(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
+#: Ten colours, so that the verbs after them need another mark.
+MARKS = ("o-", "s--")
 #: A child's largest memory counts that of the process it was forked from: fork from a small one.
 LAUNCHER = """
 import resource, subprocess, sys
 status = subprocess.run(sys.argv[2:], stdout=open(sys.argv[1], "w"), stderr=subprocess.STDOUT)
-print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+used = resource.getrusage(resource.RUSAGE_CHILDREN)
+print(used.ru_maxrss, used.ru_utime + used.ru_stime)
 sys.exit(status.returncode)
 """
 
 
-def measure(command: list[str], out: Path) -> tuple[float, float] | None:
-    """Seconds and largest memory (MB); None where the time ran out."""
+def measure(command: list[str], out: Path, limit: float) -> tuple[float, float, float] | None:
+    """Seconds, processor seconds and largest memory (MB); None where the time ran out."""
     shutil.rmtree(out, ignore_errors=True)
     verb, log = Path(sys.executable).with_name("skytwin"), out.with_name(f"{out.name}.log")
     whole = [str(log), str(verb), *command, "--out", str(out)]
@@ -117,16 +125,17 @@ def measure(command: list[str], out: Path) -> tuple[float, float] | None:
     # A session of its own, so that a verb that takes too long is ended with its launcher.
     with subprocess.Popen(launcher, stdout=subprocess.PIPE, start_new_session=True) as child:
         try:
-            peak, _ = child.communicate(timeout=LIMIT_S)
+            told, _ = child.communicate(timeout=limit)
         except subprocess.TimeoutExpired:
             os.killpg(child.pid, signal.SIGKILL)
             return None
     if child.returncode:
         raise SystemExit(f"{' '.join(command)}: {log.read_text()[-500:]}")
-    return time.perf_counter() - start, int(peak) / 1e3
+    peak, used = told.split()
+    return time.perf_counter() - start, float(used), int(peak) / 1e3
 
 
-def run(place: Path, sizes: Iterable[int], verbs: Iterable[str]) -> None:
+def run(place: Path, sizes: Iterable[int], verbs: Iterable[str], limit: float) -> None:
     """Measure what ``growth.csv`` does not hold."""
     table = place / "growth.csv"
     place.mkdir(parents=True, exist_ok=True)
@@ -141,8 +150,8 @@ def run(place: Path, sizes: Iterable[int], verbs: Iterable[str]) -> None:
             out = folder / verb.replace(" ", "-")
             if (verb, rows) in done:
                 continue
-            found = measure(ready[verb], out)
-            numbers = ("", "") if found is None else (f"{found[0]:.2f}", f"{found[1]:.0f}")
+            found = measure(ready[verb], out, limit)
+            numbers = ("", "", "") if found is None else tuple(f"{n:.2f}" for n in found)
             line = (verb, str(rows), *numbers, f"{size(out) / 1e6:.2f}" if out.exists() else "")
             with table.open("a") as stream:
                 stream.write(",".join(line) + "\n")
@@ -165,10 +174,11 @@ def report(place: Path) -> None:
     lines = read(place / "growth.csv")
     verbs = list(dict.fromkeys(line["verb"] for line in lines))
     sizes = sorted({int(line["rows"]) for line in lines})
-    figure = Figure(figsize=(12, 4), layout="constrained")
-    axes = figure.subplots(1, 3)
+    figure = Figure(figsize=(12, 8), layout="constrained")
+    axes = figure.subplots(2, 2).ravel()
     shown: list[tuple[str, str, Callable[[float], str]]] = [
         ("seconds", "seconds", lambda v: f"{v:.1f}"),
+        ("processor_s", "processor seconds", lambda v: f"{v:.1f}"),
         ("memory_mb", "largest memory, MB", lambda v: f"{v:.0f}"),
         ("disk_mb", "on disk, MB", lambda v: f"{v:.1f}"),
     ]
@@ -186,7 +196,7 @@ def report(place: Path) -> None:
             cells = [text(known[n]) if n in known else "" for n in sizes]
             slope = f"{exponent(counts, values):.2f}" if len(counts) > 1 and values.all() else ""
             print(f"| {verb} | {' | '.join(cells)} | {slope} |")
-            axis.loglog(counts, values, marker="o", label=verb)
+            axis.loglog(counts, values, MARKS[verbs.index(verb) // 10], ms=4, label=verb)
         axis.set(xlabel="objects", ylabel=name)
         axis.grid(alpha=0.3)
     axes[0].legend(fontsize="x-small", ncols=2)
@@ -201,10 +211,11 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--rows", type=int, nargs="+", default=[10_000, 100_000, 1_000_000])
     parser.add_argument("--verbs", nargs="+", default=verbs, help=", ".join(verbs))
+    parser.add_argument("--limit", type=float, default=3600, help="seconds that a verb may take")
     parser.add_argument("--report", action="store_true")
     given = parser.parse_args()
     if not given.report:
-        run(given.folder, given.rows, given.verbs)
+        run(given.folder, given.rows, given.verbs, given.limit)
     report(given.folder)
 
 

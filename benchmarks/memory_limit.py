@@ -49,8 +49,6 @@ COMMANDS = {
     "ingest": "ingest {home}/images.npy --out {home}/cut",
     "embed": "embed {home}/cut --encoder pca:8 --out {home}/pca",
 }
-#: Makes what the others work on, and takes more: identifiers of both sides are Python text there.
-UNLIMITED = ("adopt",)
 
 
 def write_inputs(home: Path, rows: int) -> None:
@@ -124,10 +122,6 @@ def _status(pid: int) -> dict[str, float]:
     return {}
 
 
-def _no_limit() -> None:
-    """Nothing."""
-
-
 def _join(group: Path) -> None:
     (group / "cgroup.procs").write_text(str(os.getpid()))
 
@@ -177,10 +171,8 @@ def main() -> None:
         for name in given.only.split(","):
             numbers = {"some": max(1000, given.rows // 500), "few": max(1000, given.rows // 2000)}
             line = COMMANDS[name].split()
-            begin = _no_limit if name in UNLIMITED else enter
-            used = run([word.format(home=home, **numbers) for word in line], begin)
+            used = run([word.format(home=home, **numbers) for word in line], enter)
             ended = "well" if used.code == 0 else f"{used.code}"
-            ended += " (no limit)" if name in UNLIMITED else ""
             cells = [name, f"{used.seconds:.1f}", f"{used.own_mb:.0f}", f"{used.all_mb:.0f}", ended]
             print(f"| {' | '.join(cells)} |", flush=True)
             if used.code:

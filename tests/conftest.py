@@ -22,9 +22,20 @@ if os.environ.get("CI"):
 #: What takes minutes is begun first, so that no process is left alone with it at the end.
 LONGEST = (
     "test_real_query.py",
-    "test_real_papers.py",
     "test_real_reproduce.py",
+    "test_same_bytes.py",
+    "test_real_papers.py",
+    "test_cluster.py",
     "test_generate_quality.py",
+    "test_audit_rates.py",
+    "test_durability.py",
+    "test_train.py",
+    "test_cluster_dask.py",
+    "test_damage.py",
+    "test_real_outliers.py",
+    "test_web_browser.py",
+    "test_web_labelling.py",
+    "test_maps.py",
     "test_real_explain.py",
 )
 
@@ -69,6 +80,33 @@ def data_dir() -> Path:
     if not path.is_dir():
         pytest.fail(f"SKYTWIN_DATA={folder!r} is no folder")
     return path.resolve()
+
+
+@pytest.fixture(scope="session")
+def made(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where `query_algebra` keeps real data: made once in a run, by whichever process needs it.
+
+    With ``SKYTWIN_MADE`` in that folder, which the documentation's build can share.
+    """
+    mine = tmp_path_factory.getbasetemp()
+    ours = mine.parent if "PYTEST_XDIST_WORKER" in os.environ else mine
+    folder = Path(os.environ.get("SKYTWIN_MADE") or ours / "made")
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def components(made: Path) -> Any:
+    """Galaxy Zoo 1 as principal components: an embedding of real images that takes no network."""
+    from query_algebra import alone, images
+
+    import skytwin
+
+    place = made / "gz1-components.emb"
+    with alone(place):
+        if not (place / "manifest.json").exists():
+            skytwin.embed(images(made), "pca:64", place, quiet=True)
+    return skytwin.open(place)
 
 
 @pytest.fixture

@@ -107,6 +107,9 @@ KILLED: dict[str, list[str]] = {
         "map",
         "probe",
         "outliers",
+        "generate",
+        "importance",
+        "compare",
         "train",
     )
 }
@@ -114,7 +117,13 @@ KILLED: dict[str, list[str]] = {
 
 def load(names: Sequence[str]) -> None:
     """Import what the commands will need, so that a fork has it; nothing is run."""
-    wanted = ["skytwin.cli", "skytwin.verbs", "skytwin.report", "skytwin.answers.figures"]
+    wanted = [
+        "skytwin.cli",
+        "skytwin.verbs",
+        "skytwin.verbs_embed",
+        "skytwin.report",
+        "skytwin.answers.figures",
+    ]
     more = {
         "train": ["skytwin.verbs_train", "skytwin.encoders.train"],
         "generate": ["skytwin.report_generate"],

@@ -12,17 +12,25 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from scipy.stats import rankdata
 from sklearn.neighbors import NearestNeighbors
 
 from skytwin.answers import maps_place, outliers_fit
 from skytwin.answers.maps import make_map
 from skytwin.answers.maps_place import place
 from skytwin.answers.outliers import outliers
+from skytwin.answers.outliers_check import check_scores
+from skytwin.answers.outliers_near import nearest_of
 from skytwin.answers.outliers_settings import OutlierSettings
+from skytwin.answers.probe_metrics import Outputs, Resamples, estimates, replicates
+from skytwin.embeddings.neighbours_many import nearest_many
+from skytwin.embeddings.vectors import Vectors, measure
 from skytwin.errors import DamagedArtefact, DataError, UnknownName, UsageError
 from skytwin.images.catalog_file import CATALOG, read_catalog
 from skytwin.images.row_scan import ScannedIndex
-from skytwin.images.rows import RowIndex
+from skytwin.images.rows import RowIndex, first_duplicate
+from skytwin.images.tables import read_table
+from skytwin.images.texts import numbered, text_array, twice_among
 from toys import labelled
 
 BENCHMARK = Path(__file__).parent.parent / "benchmarks" / "memory_limit.py"
@@ -62,6 +70,36 @@ def test_a_catalogue_read_in_groups_is_the_catalogue(rows: int, tmp_path: Path) 
     assert read.equals(pq.read_table(tmp_path / CATALOG), check_metadata=True)
     with pytest.raises(DamagedArtefact, match=f"{rows} rows for {rows + 1} objects"):
         read_catalog(tmp_path, rows + 1)
+
+
+def test_texts_are_those_of_a_list() -> None:
+    names = [f"f[{row:04d}]" for row in range(1200)]
+    found = numbered(1200, "f[", "]", width=4)
+    assert list(found) == names
+    assert (found[7], found[-1], found[3:5]) == (names[7], names[-1], names[3:5])
+    rows = np.array([5, 2, 1100])
+    for texts in (found, names):
+        assert text_array(texts).to_pylist() == names
+        assert text_array(texts, rows).to_pylist() == [names[row] for row in rows]
+
+
+def test_a_text_that_comes_twice_is_the_first_that_does() -> None:
+    rng = np.random.default_rng(0)
+    words = ["", "a", "ab", "ba", "é", "\0", "xyz", None]
+    for _ in range(300):
+        drawn = ["q", *(words[n] for n in rng.integers(len(words), size=rng.integers(7)))]
+        texts = pa.array(drawn, pa.string()).slice(1)
+        assert twice_among(texts) == first_duplicate(w for w in drawn[1:] if w is not None)
+
+
+@pytest.mark.parametrize("group", [70, 300])
+def test_a_table_in_groups_is_the_table(group: int, tmp_path: Path) -> None:
+    table = pa.table({"id": [f"a{n}" for n in range(300)], "m": np.arange(300) / 7,
+                      "k": [None, "x", "y"] * 100})  # fmt: skip
+    pq.write_table(table, tmp_path / "t.parquet", row_group_size=group)
+    read = read_table(tmp_path / "t.parquet")
+    assert read.equals(table)
+    assert {column.num_chunks for column in read.columns} == {1}
 
 
 # ---- maps --------------------------------------------------------------------------------------
@@ -113,7 +151,7 @@ def test_a_sample_as_reference_against_scikit_learn() -> None:
     own = np.isin(np.arange(600), base)
     want = np.where(own, apart[:, 1:].mean(1), apart[:, :10].mean(1))
     np.testing.assert_allclose(found.scored.scores["knn"], want, rtol=1e-4)
-    np.testing.assert_array_equal(found.scored.near.rows[~own, 0], base[near[~own, 0]])
+    np.testing.assert_array_equal(found.scored.near.rows[~own], base[near[~own, 0]])
     higher = [(found.scored.scores["knn"][base] >= score).mean() for score in want[~own]]
     np.testing.assert_allclose(
         found.scored.percentiles["knn"][~own],
@@ -129,6 +167,40 @@ def test_a_reference_of_all_is_what_it_was() -> None:
     )
     assert found.table.equals(same.table)
     assert found.own_reference
+
+
+@pytest.mark.parametrize(
+    ("rows", "dim", "spread"), [(2000, 16, 1.0), (1500, 2, 1.0), (1500, 8, 1e19)]
+)
+def test_nearest_of_many_are_those_that_float64_finds(rows: int, dim: int, spread: float) -> None:
+    rng = np.random.default_rng(rows)
+    reference = rng.normal(size=(rows, dim)).astype(np.float32)
+    asked = (spread * rng.normal(size=(300, dim))).astype(np.float32)
+    if dim == 2:  # many at one distance, and many at one place
+        reference, asked = reference.round(1), asked.round(1)
+        reference[:900] = reference[0]
+        asked[0] = reference[0]
+    statistics = measure(Vectors([reference]))
+    with np.errstate(over="ignore", invalid="ignore"):
+        found = nearest_of(reference, statistics, asked, 25)
+        want = nearest_many(Vectors([reference]), statistics, asked, 25)
+    np.testing.assert_array_equal(found.rows, want.rows)
+    np.testing.assert_array_equal(found.distance, want.distance)
+
+
+def test_areas_without_sorting_are_those_of_the_probe() -> None:
+    rng = np.random.default_rng(5)
+    truth, groups = rng.random(200) < 0.1, rng.integers(0, 150, 200)
+    scores = {"a": np.round(rng.normal(size=200) + truth, 1), "b": rng.normal(size=200)}
+    scores["b"][3], scores["b"][9] = np.inf, np.nan
+    for one in check_scores("x", scores, truth, groups, level=0.9, seed=2):
+        known = ~np.isnan(scores[one.method])
+        rank, label = rankdata(scores[one.method][known]), truth[known].astype(np.int64)
+        outputs = Outputs(
+            values=np.stack([-rank, rank], axis=1), probability=None, predicted=np.zeros_like(label)
+        )
+        drawn = replicates(outputs, label, Resamples(group=groups[known], count=500, seed=2))
+        assert one.auc == estimates(outputs, label, groups[known], drawn, 0.9)["auc"]
 
 
 def test_other_sets_are_scored_alike_in_blocks(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from outliers import embedded
+from query_algebra import images
 
 import skytwin as st
 from skytwin.encoders.bundled import bundled_encoders, bundled_folder
@@ -36,6 +38,7 @@ def test_each_is_small_and_says_how_it_was_made(name: str) -> None:
     assert not (folder / "manifest.json").exists()
 
 
+@pytest.mark.slow
 def test_radio_takes_floats_and_published_8_bit_images(tmp_path: Path) -> None:
     flux = st.simulate_survey("radio", 20, tmp_path / "flux", seed=5, workers=1, quiet=True)
     bits = st.simulate_survey(
@@ -58,6 +61,7 @@ def test_radio_takes_floats_and_published_8_bit_images(tmp_path: Path) -> None:
         st.embed(flux, "skytwin:radio", tmp_path / "e3", size=32, quiet=True)
 
 
+@pytest.mark.slow
 def test_optical_takes_the_mean_of_any_bands(tmp_path: Path) -> None:
     flux = st.simulate_survey("optical", 20, tmp_path / "flux", seed=5, workers=1, quiet=True)
     one = st.embed(flux, "skytwin:optical", tmp_path / "e1", orbit="d4", quiet=True)
@@ -83,12 +87,10 @@ def test_optical_takes_the_mean_of_any_bands(tmp_path: Path) -> None:
 
 @pytest.mark.real
 @pytest.mark.slow
-def test_radio_knows_more_of_mirabest_than_pixels_do(
-    data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("SKYTWIN_DATA", str(data_dir))
-    cutouts = st.ingest("mirabest", tmp_path / "cutouts", quiet=True)
-    emb = st.embed(cutouts, "skytwin:radio", tmp_path / "emb", orbit="d4", quiet=True)
+def test_radio_knows_more_of_mirabest_than_pixels_do(made: Path, tmp_path: Path) -> None:
+    emb = st.embed(
+        images(made, "mirabest"), "skytwin:radio", tmp_path / "emb", orbit="d4", quiet=True
+    )
     found = st.probe(
         emb,
         "fr",
@@ -115,18 +117,13 @@ def test_radio_knows_more_of_mirabest_than_pixels_do(
 
 @pytest.mark.real
 @pytest.mark.slow
-def test_optical_finds_more_edge_on_galaxies_than_pixels_do(data_dir: Path, tmp_path: Path) -> None:
-    cutouts = st.ingest(
-        str(data_dir / "gz1" / "galaxies.zip"),
-        tmp_path / "cutouts",
-        catalog=data_dir / "gz1" / "catalogue.csv",
-        quiet=True,
-    )
+def test_optical_finds_more_edge_on_galaxies_than_pixels_do(made: Path, tmp_path: Path) -> None:
+    cutouts = images(made)
     emb = st.embed(
         cutouts, "skytwin:optical", tmp_path / "emb", bands="red+green+blue", crop=64,
         any_scale=True, orbit="d4", quiet=True,
     )  # fmt: skip
-    pca = st.embed(cutouts, "pca:64:abs", tmp_path / "pca", crop=96, orbit="d4", quiet=True)
+    pca = embedded(made, "pca", "gz1", {})
     own, pixels = (
         st.compare(each, "morphology=EdgeOn", ways=[("standardized", "auto")], draws=10, quiet=True)
         for each in (emb, pca)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tarfile
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import h5py
@@ -20,7 +21,8 @@ from astropy.table import Table
 from PIL import Image
 
 import skytwin as st
-from command import catalogue, contents, done, header, images, process, skytwin
+from command import catalogue, contents, done, header, images, skytwin
+from forks import Forks
 from skytwin.run import Run
 from toys import blob
 
@@ -395,10 +397,17 @@ def _many(folder: Path) -> Path:
     return folder / "stack.npy"
 
 
+@pytest.fixture(scope="module")
+def process() -> Iterator[Forks]:
+    """Runs commands in processes of their own."""
+    with Forks("skytwin.verbs", "skytwin.encoders.load") as started:
+        yield started
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("how", "code"), [(signal.SIGKILL, -9), (signal.SIGINT, 130)])
 def test_stopped_runs_resume_to_the_same_bytes(
-    how: signal.Signals, code: int, tmp_path: Path
+    process: Forks, how: signal.Signals, code: int, tmp_path: Path
 ) -> None:
     source = _many(tmp_path / "in")
     never = STOP.format(after=-1, signal=0)

@@ -14,7 +14,7 @@ from scipy.ndimage import gaussian_filter
 from command import contents, done, skytwin
 from skytwin.artefact import Manifest
 from skytwin.images.ingest import ingest_source
-from skytwin.verbs import embed
+from skytwin.verbs_embed import embed
 from toys import MemorySource, blob, raw
 
 

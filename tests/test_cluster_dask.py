@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from cluster import tree
-from command import process
+from command import skytwin as command
 
 pytest.importorskip("distributed")
 DASK = [sys.executable, "-m", "dask"]
@@ -59,7 +59,9 @@ def cluster(folder: Path, workers: int) -> Iterator[tuple[str, list[subprocess.P
 
 
 @pytest.mark.slow
-def test_all_verbs_and_a_worker_killed_for_good(tmp_path: Path) -> None:
+def test_all_verbs_and_a_worker_killed_for_good(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     rng = np.random.default_rng(0)
     count = 600
     np.savez(
@@ -80,10 +82,10 @@ def test_all_verbs_and_a_worker_killed_for_good(tmp_path: Path) -> None:
                       "--folds", 2, "--repeats", 1, "--budget", "none", "--no-baselines"],
         }  # fmt: skip
 
-    before = f"import os; os.chdir({str(tmp_path)!r})"
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "here").mkdir()
     for name, words in verbs(tmp_path / "here").items():
-        ended = process(*words, "--out", tmp_path / "here" / name, before=before)
+        ended = command(*words, "--out", tmp_path / "here" / name)
         assert ended.code == 0, ended.err
     with cluster(there, 2) as (address, workers):
         home = tmp_path / "there"
@@ -92,7 +94,7 @@ def test_all_verbs_and_a_worker_killed_for_good(tmp_path: Path) -> None:
             more = ["--out", home / name, "--dask", address]
             if name == "probe":  # in the middle of what takes longest, and nobody replaces it
                 workers[0].send_signal(signal.SIGKILL)
-            ended = process(*words, *more, before=before)
+            ended = command(*words, *more)
             assert ended.code == 0, ended.err
         files = {
             name: [tree(tmp_path / way / name) for way in ("here", "there")]
@@ -100,7 +102,7 @@ def test_all_verbs_and_a_worker_killed_for_good(tmp_path: Path) -> None:
         }
         workers[1].kill()
         workers[1].wait()
-        ended = process(*verbs(home)["probe"], "--out", tmp_path / "x", "--dask", address)
+        ended = command(*verbs(home)["probe"], "--out", tmp_path / "x", "--dask", address)
         assert ended.code == 1
         assert "has no worker; start some" in ended.err
     for one, other in files.values():

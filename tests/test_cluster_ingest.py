@@ -16,7 +16,8 @@ import pytest
 
 import skytwin
 from cluster import one_killed, tree, two_workers
-from command import images, process
+from command import done, images
+from command import skytwin as command
 from skytwin.embeddings.engine import open_engine
 from skytwin.errors import DataError, Unreachable, UsageError
 from skytwin.images.cutouts import Cutouts
@@ -136,7 +137,7 @@ def test_a_killed_worker_and_the_number_of_workers_change_nothing(
     for workers in (1, 3):
         with open_engine(workers=workers) as engine:
             assert engine is not None
-            with one_killed(engine, "_read" if workers == 1 else "_with_second"):
+            with one_killed(engine, "_read" if workers == 1 else "_as_second"):
                 read(source, tmp_path / str(workers), engine, **how)
         assert tree(tmp_path / "here") == tree(tmp_path / str(workers))
 
@@ -178,10 +179,9 @@ if __name__ == "__main__":
 @pytest.mark.slow
 def test_the_command_line_writes_the_same_folder(folder: Path, tmp_path: Path) -> None:
     for name, more in (("here", ["--threads", 1]), ("there", ["--workers", 2])):
-        ended = process("ingest", folder, "--crop", 12, "--quiet", "--out", tmp_path / name, *more)
-        assert ended.code == 0, ended.err
+        done("ingest", folder, "--crop", 12, "--quiet", "--out", tmp_path / name, *more)
     assert tree(tmp_path / "here") == tree(tmp_path / "there")
-    both = process("ingest", folder, "--out", tmp_path / "x", "--threads", 1, "--workers", 1)
+    both = command("ingest", folder, "--out", tmp_path / "x", "--threads", 1, "--workers", 1)
     assert both.code == 2
     assert "--threads read in this process" in both.err
     assert len(skytwin.open(tmp_path / "there")) == 143  # type: ignore[arg-type]

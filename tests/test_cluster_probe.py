@@ -82,17 +82,17 @@ def test_killed_here_it_goes_on_there(home: Path, tmp_path: Path) -> None:
             raise Stop
         put(self, step, arrays)
 
-    put = probe_score.Fits.put
+    put = probe_score.Steps.put
     whole = probe(opened(home), "kind", out=tmp_path / "whole", **HOW)
     save_probe(whole, tmp_path / "whole", [], [])
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(probe_score.Fits, "put", count)
+        patch.setattr(probe_score.Steps, "put", count)
         with pytest.raises(Stop):
             probe(opened(home), "kind", out=tmp_path / "out", engine=two_workers(), **HOW)
     assert len((tmp_path / "out" / "journal.jsonl").read_text().splitlines()) == 9
     made = -1000
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(probe_score.Fits, "put", count)
+        patch.setattr(probe_score.Steps, "put", count)
         found = probe(opened(home), "kind", out=tmp_path / "out", engine=two_workers(), **HOW)
     assert made + 1000 == 2 * 4 * 6 - 9  # none twice
     save_probe(found, tmp_path / "out", [], [])

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from cluster import one_killed, tree, two_workers
-from command import process
+from command import skytwin as command
 from skytwin.answers.search import Matches, search
 from skytwin.embeddings import spread, store
 from skytwin.embeddings.adopt import adopt
@@ -154,9 +154,9 @@ def test_the_number_of_workers_and_a_killed_one_change_nothing(home: Path) -> No
 def test_the_command_line_writes_the_same_folder(home: Path, tmp_path: Path) -> None:
     words = ["search", home / "one", "--like", "one3", "--like", "one9", "-k", 30]
     for name, more in (("here", []), ("there", ["--workers", 2])):
-        ended = process(*words, "--out", tmp_path / name, *more)
+        ended = command(*words, "--out", tmp_path / name, *more)
         assert ended.code == 0, ended.err
     assert tree(tmp_path / "here") == tree(tmp_path / "there")
-    both_ways = process(*words, "--workers", 2, "--dask", "tcp://127.0.0.1:1")
+    both_ways = command(*words, "--workers", 2, "--dask", "tcp://127.0.0.1:1")
     assert both_ways.code == 2
     assert "give one of them" in both_ways.err

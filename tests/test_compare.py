@@ -14,9 +14,11 @@ from scipy.stats import t as student
 import skytwin
 from command import catalogue, done, images
 from command import skytwin as skytwin_command
+from durability_verbs import content
 from skytwin.answers import figures
 from skytwin.answers.compare import WAYS, compare
 from skytwin.errors import DataError, UnknownName, UsageError
+from stopped import stopped_after
 
 N = 400
 
@@ -139,6 +141,17 @@ def test_from_the_command_line(tmp_path: Path) -> None:
     assert {"report.txt", "comparison.png", "comparison.pdf", "manifest.json"} <= {
         path.name for path in out.iterdir()
     }
+    again, found = tmp_path / "again", []
+    for most in (1, 2, 9):
+        with stopped_after(most) as made:
+            skytwin_command(
+                "compare", tmp_path / "emb", "--positive", "kind=a", "--ways",
+                "standardized+mean,euclidean", "--references", "1,3", "--draws", "4", "--top", "5",
+                "--out", again, "--quiet",
+            )  # fmt: skip
+        found += made
+    assert found == [("draw", str(draw)) for draw in range(4)]
+    assert content(again) == content(out)
     wrong = skytwin_command(
         "compare", tmp_path / "emb", "--positive", "kind=a", "--references", "2.5"
     )

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import resource
 import subprocess
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -150,19 +150,6 @@ def test_a_lock_that_was_removed_under_a_writer_is_not_his(tmp_path: Path) -> No
 
 # ---- full disks ------------------------------------------------------------------------------
 
-FULL = """
-set -e
-mount -t tmpfs -o size={size} tmpfs disk
-set +e
-{first} >told 2>&1
-code=$?
-find disk -name '*.partial*' >left
-ls -A disk/out >listing 2>/dev/null
-mount -o remount,size=256m disk
-{again} >told_again 2>&1 && cp -r disk/. saved/
-exit $code
-"""
-
 
 def own_mounts() -> bool:
     """Whether a small disk can be mounted here."""
@@ -171,10 +158,6 @@ def own_mounts() -> bool:
         return subprocess.run(tried, capture_output=True).returncode == 0
     except OSError:
         return False
-
-
-def quoted(line: Sequence[str]) -> str:
-    return " ".join(f"'{word}'" for word in [*PYTHON, *line])
 
 
 @pytest.mark.slow
@@ -190,25 +173,21 @@ def test_a_full_disk_is_told_and_after_there_is_space_it_ends_the_same(
 ) -> None:
     if not own_mounts():
         pytest.skip("this system lets no ordinary user mount a small disk")
-    whole = tmp_path / "whole"
-    whole.mkdir()
-    line = words(name, home, whole / "out")
-    subprocess.run([*PYTHON, *line], check=True, capture_output=True, env=FEW_THREADS)
-    for size in sizes:
-        here = tmp_path / size
-        for folder in ("disk", "saved"):
-            (here / folder).mkdir(parents=True)
-        line = quoted(words(name, home, Path("disk/out")))
-        ended = subprocess.run(
-            ["unshare", "-rm", "sh", "-c", FULL.format(size=size, first=line, again=line)],
-            cwd=here, capture_output=True, text=True, timeout=120, env=FEW_THREADS,
-        )  # fmt: skip
-        told = (here / "told").read_text().splitlines()
-        assert ended.returncode == 1, told
+    ended = subprocess.run(
+        ["unshare", "-rm", sys.executable, str(TESTS / "durability_disk.py"), ",".join(sizes),
+         *words(name, home, Path("disk/out"))],
+        cwd=tmp_path, capture_output=True, text=True, timeout=300, env=FEW_THREADS,
+    )  # fmt: skip
+    assert ended.returncode == 0, ended.stderr
+    for size, line in zip(sizes, ended.stdout.splitlines(), strict=True):
+        came = json.loads(line)
+        told = came["said"].splitlines()
+        assert came["code"] == 1, told
         assert "disk full" in told[-1], told
         assert not any("Traceback" in each for each in told)
-        assert "manifest.json" not in (here / "listing").read_text()
-        assert content(here / "saved") == content(whole), (here / "told_again").read_text()
+        assert "manifest.json" not in came["left"]
+        saved = content(tmp_path / size / "saved")
+        assert saved == content(tmp_path / "whole" / "disk"), came["again"]
 
 
 @pytest.mark.slow

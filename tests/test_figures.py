@@ -30,7 +30,7 @@ from skytwin.errors import Mismatch, OutputExists, UnknownName, UsageError
 from skytwin.images.cutouts import Cutouts
 from skytwin.images.display import Display, to_rgb
 from skytwin.images.ingest import ingest_source
-from skytwin.verbs import embed
+from skytwin.verbs_embed import embed
 from toys import MemorySource, blob, labelled, raw
 
 COUNT, SIZE = 30, 20

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from command import done, images, skytwin
+from skytwin.embeddings import half
 from skytwin.embeddings.metric import product, scorer
 from skytwin.embeddings.neighbours import nearest
 from skytwin.embeddings.neighbours_many import nearest_many
@@ -40,9 +42,41 @@ def test_product_stays_within_its_bound(n: int, d: int, q: int, seed: int) -> No
     np.testing.assert_array_equal(widened(x, into), x.astype(np.float32))
 
 
+def test_faiss_multiplies_every_finite_float16_as_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(half, "_loaded", half._Loaded())
+    every = np.arange(65536, dtype=np.uint16).view(np.float16)
+    finite = np.ascontiguousarray(every[np.isfinite(every)][:63488].reshape(-1, 8))
+    found = np.full((len(finite), 8), np.nan, dtype=np.float32)
+    unit = np.eye(8, dtype=np.float32)
+    assert not half.products(finite, unit, found)  # so few are not worth loading it
+    assert np.isnan(found).all()
+    monkeypatch.setattr(half, "_WORTH", 0)
+    assert half.products(finite, unit, found)
+    np.testing.assert_array_equal(found, finite.astype(np.float32))
+    rng = np.random.default_rng(0)
+    columns = rng.standard_normal((3, 8)).astype(np.float32)
+    found = np.empty((len(finite), 3), dtype=np.float32)
+    assert half.products(finite, columns, found)
+    exact = finite.astype(np.float64) @ columns.T.astype(np.float64)
+    most = np.abs(finite.astype(np.float64)) @ np.abs(columns.T.astype(np.float64))
+    assert (np.abs(found - exact) <= 1e-6 * most + 1e-40).all()
+    # What it cannot do is left to the other way.
+    assert not half.products(finite.reshape(-1, 4), columns[:, :4], found)
+    assert not half.products(finite[::2], columns, found)
+    assert not half.products(np.full((5, 8), np.inf, dtype=np.float16), columns, found[:5])
+    monkeypatch.setattr(half, "_loaded", half._Loaded())
+    monkeypatch.setitem(sys.modules, "faiss", None)
+    assert not half.products(finite, columns, found)
+
+
 @pytest.mark.parametrize("metric", ["euclidean", "cosine", "standardized"])
 @pytest.mark.parametrize("references", [1, 3, 12])
-def test_the_scan_is_exact_for_the_stored_numbers(metric: str, references: int) -> None:
+@pytest.mark.parametrize("worth", [0, 1 << 60], ids=["faiss", "numpy"])
+def test_the_scan_is_exact_for_the_stored_numbers(
+    metric: str, references: int, worth: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(half, "_loaded", half._Loaded())
+    monkeypatch.setattr(half, "_WORTH", worth)
     rng = np.random.default_rng(3)
     x = np.maximum(rng.standard_normal((9000, 40)) + 0.5, 0).astype(np.float16)
     narrow, wide = (Vectors(np.array_split(v, 3)) for v in (x, x.astype(np.float32)))
@@ -97,11 +131,8 @@ def test_embed_and_search_with_float16(tmp_path: Path) -> None:
 
 @pytest.mark.real
 @pytest.mark.slow
-def test_float16_hardly_moves_neighbours_of_galaxies(data_dir: Path, tmp_path: Path) -> None:
-    cut = tmp_path / "cut"
-    done("ingest", data_dir / "gz1" / "galaxies.zip", "--out", cut, "--quiet")
-    done("embed", cut, "--encoder", "pca:64", "--out", tmp_path / "wide", "--quiet")
-    wide = Embeddings.open(tmp_path / "wide")
+def test_float16_hardly_moves_neighbours_of_galaxies(components: Embeddings) -> None:
+    wide = components
     stored = Vectors([stored_as("float16", np.asarray(wide.vectors))])
     rows = np.arange(0, len(wide), 20)
     found = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 from dataclasses import replace
@@ -207,6 +208,15 @@ def test_saved_and_opened_it_gives_the_same_bits(tmp_path: Path) -> None:
     file.write_bytes(file.read_bytes()[:-8] + b"12345678")
     with pytest.raises(DamagedArtefact, match="content of flow.safetensors has changed"):
         open_flow(tmp_path / "flow")
+
+
+def test_a_training_that_ran_away_is_saved(tmp_path: Path) -> None:
+    x, _ = gaussian(300)
+    flow = fitted(x, np.arange(300) >= 200, replace(SMALL, epochs=1))
+    away = ((-3.0, -3.5), (-2.5, -math.inf), (math.nan, math.nan))
+    save_flow(replace(flow, curve=away), tmp_path / "flow", parents={})
+    got = open_flow(tmp_path / "flow").curve
+    np.testing.assert_array_equal(got, [(-3.0, -3.5), (-2.5, math.nan), (math.nan, math.nan)])
 
 
 def test_a_folder_that_holds_another_flow_than_it_says(tmp_path: Path) -> None:

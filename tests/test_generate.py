@@ -19,21 +19,18 @@ from scipy.spatial.distance import pdist, squareform
 
 from command import done
 from command import skytwin as skytwin_command
+from durability_verbs import content
+from skytwin import report_generate
+from skytwin.answers import generate_closeness
 from skytwin.answers.generate import Generated, generate
 from skytwin.answers.generate_closeness import Nearest, energy_test, told_apart
 from skytwin.answers.generate_data import find_real
 from skytwin.answers.generate_judges import encoder_judge
-from skytwin.answers.generate_parts import (
-    HELD,
-    REBUILT,
-    SAMPLES,
-    TRAINED,
-    find_copies,
-    followed_by,
-    sample_conditions,
-)
+from skytwin.answers.generate_parts import find_copies, followed_by, sample_conditions
 from skytwin.answers.generate_properties import measure_light
 from skytwin.answers.generate_reconstruction import LinearCode, linear_errors, measured_error
+from skytwin.answers.generate_steps import HELD, REBUILT, SAMPLES, TRAINED
+from skytwin.answers.resume import Steps
 from skytwin.artefact import Manifest
 from skytwin.encoders.generator import Generator, open_generator
 from skytwin.encoders.load import load_saved
@@ -44,6 +41,8 @@ from skytwin.encoders.training_set import choose_rows
 from skytwin.errors import DataError, UnknownName, UsageError
 from skytwin.images.cutouts import Cutouts
 from skytwin.images.ingest import ingest_source
+from skytwin.run import Run
+from stopped import Stop, stopped_after
 from toys import MemorySource, raw
 
 N, SIZE = 160, 16
@@ -127,8 +126,7 @@ def test_reconstructions_and_what_they_cost(encoder: Path, cutouts: Path) -> Non
     np.testing.assert_allclose(got.mean[:32], made._vdvae.reconstruct(given).numpy(), atol=1e-6)
     top = made._vdvae.decode([made._vdvae.encode(given)]).numpy()
     np.testing.assert_allclose(got.top[:32], top, atol=1e-6)
-    random = torch.Generator().manual_seed(1)
-    bound = made._vdvae(given, generator=random)
+    bound = made._vdvae(given, generator=made._random(1, 0, 1))
     np.testing.assert_allclose(got.kl_NL[:32], bound.kl_LB.T.numpy(), rtol=1e-5)
     bits = float(np.average(got.bits_per_dim[:32]))
     assert bits == pytest.approx(float(bound.bits_per_dim), rel=1e-5)
@@ -482,6 +480,67 @@ def test_from_the_command_line(encoder: Path, found: Generated, tmp_path: Path) 
     wrong = skytwin_command("generate", encoder, "--condition", "las", "--quiet")
     assert wrong.code == 2
     assert "--condition las; expected COLUMN=VALUE" in wrong.err
+
+
+def test_stopped_after_any_step_it_goes_on_to_the_same_bytes(
+    encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(generate_closeness, "_TREES", 4)  # to save time
+
+    def run(out: Path, most: int = 1000) -> int:
+        """How many steps were made."""
+        with stopped_after(most) as made:
+            told = skytwin_command(
+                "generate", encoder, "-n", 5, "--compared", 40, "--device", "cpu", "--out", out,
+                "--quiet",
+            )  # fmt: skip
+            assert told.code == 0, told.err
+        return len(made)
+
+    every = run(tmp_path / "whole")
+    assert every > 20
+    out = tmp_path / "out"
+    for most in (1, 3, every - 8):
+        assert run(out, most) == most  # none twice
+        assert not (out / "manifest.json").exists()
+    other = skytwin_command("generate", encoder, "-n", 5, "--out", out, "--quiet")
+    assert other.code == 2
+    assert "unfinished run with other settings (recipe.compared: 40 then, 500 now" in other.err
+
+    def half(where: Path, *_: Any) -> None:
+        (where / "samples.png").write_bytes(b"half")
+        raise Stop
+
+    with monkeypatch.context() as patch:
+        patch.setattr(report_generate, "draw_pictures", half)
+        assert run(out) == 4
+    assert run(out) == 0
+    assert content(out) == content(tmp_path / "whole")
+    again = skytwin_command("generate", encoder, "-n", 5, "--out", out, "--quiet")
+    assert (again.code, "already holds a finished result" in again.err) == (2, True)
+
+
+def test_steps_kept_beside_other_images_are_made_again(
+    encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(generate_closeness, "_TREES", 4)  # to save time
+    made = open_generator(encoder, device="cpu")
+    how: dict[str, Any] = {"compared": 20, "permutations": 9}
+
+    def kept(most: int) -> tuple[Generated, int]:
+        with Run(tmp_path / "out", kind="toy", recipe={}, inputs={}) as run:
+            before = len(run.journal)
+            found = generate(made, 2, most=most, steps=Steps(run), **how)
+            return found, len(run.journal) - before
+
+    first, count = kept(40)
+    assert count > 20
+    assert kept(40)[1] == 0
+    other, again = kept(30)
+    assert (again, len(first.real.among), len(other.real.among)) == (count, 40, 30)
+    plain = generate(made, 2, most=30, **how)
+    assert other.table.equals(plain.table)
+    assert other.comparisons == plain.comparisons
 
 
 def test_the_answer_loads_no_torch() -> None:

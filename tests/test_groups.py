@@ -15,16 +15,8 @@ from scipy.sparse.csgraph import connected_components
 
 from skytwin.errors import DataError, Mismatch, UsageError
 from skytwin.images import groups as module
-from skytwin.images.groups import (
-    first_rows,
-    grouped_folds,
-    grouped_split,
-    merge_groups,
-    rows_at,
-    sky_groups,
-    sky_pairs,
-    straddling,
-)
+from skytwin.images.folds import grouped_folds, grouped_split, straddling
+from skytwin.images.groups import first_rows, merge_groups, rows_at, sky_groups, sky_pairs
 
 ARCSEC = 1 / 3600
 

@@ -11,11 +11,14 @@ from sklearn.metrics import r2_score
 
 from command import catalogue, done, images
 from command import skytwin as skytwin_command
+from durability_verbs import content
+from skytwin.answers import importance_forest
 from skytwin.answers.figures_importance import importances
 from skytwin.answers.importance import importance
 from skytwin.answers.importance_forest import grow, permuted
 from skytwin.embeddings.table import Embeddings
 from skytwin.errors import DataError, UnknownName, UsageError
+from stopped import stopped_after
 
 N, DIM = 600, 20
 
@@ -126,7 +129,7 @@ def test_bad_input() -> None:
         importance(emb, "size")
 
 
-def test_from_the_command_line(tmp_path: Path) -> None:
+def test_from_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     done("ingest", images(tmp_path / "images", 60), "--catalog", catalogue(tmp_path / "c.csv", 60),
          "--out", tmp_path / "cuts", "--quiet")  # fmt: skip
     emb, out = tmp_path / "emb", tmp_path / "found"
@@ -143,3 +146,13 @@ def test_from_the_command_line(tmp_path: Path) -> None:
     wrong = skytwin_command("importance", emb, "--target", "kind", "--quiet")
     assert wrong.code == 1
     assert "holds string, not numbers" in wrong.err
+    monkeypatch.setattr(importance_forest, "_AT_ONCE", 2)
+    again, found = tmp_path / "again", []
+    for most in (1, 1, 9):
+        with stopped_after(most) as made:
+            skytwin_command(
+                "importance", emb, "--target", "mag", "--trees", "20", "--out", again, "--quiet"
+            )
+        found += made
+    assert found == [("shuffle", "0"), ("shuffle", "2"), ("shuffle", "4")]
+    assert content(again) == content(out)

@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import sys
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -158,6 +159,61 @@ def test_search_says_what_answered(galaxies: Embeddings, built: dict[str, Index]
     assert set(half.rows) <= set(np.flatnonzero(galaxies.catalog["z"].to_numpy() < 0.5))
     with pytest.raises(UsageError, match="leave out --exact or --index"):
         search(galaxies, "o0_3", exact=True, index=index)
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> tuple[Embeddings, Index]:
+    """So many that an index reads a small part of them."""
+    galaxies = survey(20_000, seed=3)
+    folder = tmp_path_factory.mktemp("many")
+    return galaxies, build_index(galaxies, folder / "i", queries=20, quiet=True).index
+
+
+def test_a_filter_does_not_lower_the_recall(many: tuple[Embeddings, Index]) -> None:
+    galaxies, index = many
+    rng, count = np.random.default_rng(0), len(galaxies)
+    filters: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+        "a random half": lambda place: rng.random(count) < 0.5,
+        "a random tenth": lambda place: rng.random(count) < 0.1,
+        "the nearest tenth": lambda place: place < 2000,
+        "none of the nearest 1500": lambda place: place >= 1500,
+        "the farthest half": lambda place: place >= 10_000,
+        "a random hundredth": lambda place: rng.random(count) < 0.01,
+    }
+    how, ways, shares = How(combine="mean"), [], dict.fromkeys(filters, 0.0)
+    for row in rng.choice(count, 6, replace=False):
+        reference = [reference_at(galaxies, int(row))]
+        ranker = make_ranker(galaxies, reference, how)
+        place = np.argsort(nearest(galaxies.vectors, ranker, count).rows)
+        for name, kept in filters.items():
+            keep = kept(place)
+            keep[row] = False
+            truth = nearest(galaxies.vectors, ranker, 25, keep=keep).rows
+            found = scan.find(
+                galaxies, ranker, how, reference,
+                k=25, radius=None, keep=keep, exact=False, index=index,
+            )  # fmt: skip
+            ways.append(found.told.split()[0])
+            shares[name] += float(np.isin(truth, found.neighbours.rows).mean()) / 6
+    assert ways == 6 * (3 * ["approximate,"] + 3 * ["exact"])
+    for name, share in shares.items():
+        assert share > 0.95, name
+    assert [shares[name] for name in list(filters)[3:]] == pytest.approx([1, 1, 1])
+
+
+def test_only_what_is_among_the_nearest_counts(many: tuple[Embeddings, Index]) -> None:
+    galaxies, index = many
+    ranker = make_ranker(galaxies, [reference_at(galaxies, 8)], How(combine="mean"))
+    truth = nearest(galaxies.vectors, ranker, 1525).rows
+    keep = ~np.isin(np.arange(len(galaxies)), truth[:1500])
+    effort = Effort(probes=8, candidates=4000)
+    every = index.nearest(galaxies.vectors, ranker, 4000, effort).rows
+    loose = index.nearest(galaxies.vectors, ranker, 25, effort, keep=keep)
+    np.testing.assert_array_equal(loose.rows, every[keep[every]][:25])
+    assert np.isin(loose.rows, truth).mean() < 0.9  # what the check is there for
+    among = int(np.flatnonzero(keep[every])[10])
+    strict = index.nearest(galaxies.vectors, ranker, 25, effort, keep=keep, among=among)
+    np.testing.assert_array_equal(strict.rows, loose.rows[:10])
 
 
 def stored(folder: Path, embeddings: Embeddings) -> Path:

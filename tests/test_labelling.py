@@ -22,7 +22,6 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 
-import skytwin
 from skytwin.answers.labelling import Answers, Ledger, Meaning, by_row, resolved
 from skytwin.answers.labelling_agreement import agreement, alpha
 from skytwin.answers.labelling_book import LabelBook
@@ -679,14 +678,9 @@ def test_learning_100_000_objects_takes_less_than_a_second() -> None:
 
 @pytest.mark.real
 @pytest.mark.slow
-def test_a_hundred_labels_of_edge_on_galaxies(data_dir: Path, tmp_path: Path) -> None:
+def test_a_hundred_labels_of_edge_on_galaxies(components: Embeddings) -> None:
     """Five references, a person who is always right, ten objects at a time."""
-    from command import done
-
-    source, table = data_dir / "gz1" / "galaxies.zip", data_dir / "gz1" / "catalogue.csv"
-    done("ingest", source, "--catalog", table, "--out", tmp_path / "cut", "--quiet")
-    done("embed", tmp_path / "cut", "--encoder", "pca:64", "--out", tmp_path / "emb", "--quiet")
-    embeddings = skytwin.open(tmp_path / "emb")
+    embeddings = components
     truth = np.array(embeddings.column("morphology").to_pylist()) == "EdgeOn"
     found = {order: [] for order in ("top", "uncertain", "gain", "random")}
     for order, several in found.items():

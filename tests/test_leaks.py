@@ -17,7 +17,7 @@ from skytwin.answers.leaks_vectors import nearest_in, nearest_vectors, same_pair
 from skytwin.embeddings.table import Embeddings
 from skytwin.errors import Mismatch, UnknownName, UsageError
 from skytwin.images.ingest import ingest_source
-from skytwin.verbs import embed
+from skytwin.verbs_embed import embed
 from toys import MemorySource, blob, raw
 
 COUNT, SIZE, WIDE = 60, 40, 52

@@ -18,7 +18,7 @@ from skytwin.answers.purity import purity
 from skytwin.answers.search import Matches, search
 from skytwin.embeddings.table import Embeddings
 from skytwin.images.ingest import ingest_source
-from skytwin.verbs import embed
+from skytwin.verbs_embed import embed
 from toys import MemorySource, blob, labelled, raw
 
 

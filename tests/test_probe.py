@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import typer
+from query_algebra import embedding as embedded
 from scipy.stats import binomtest
 from sklearn import metrics as truthful
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
@@ -67,7 +68,7 @@ from skytwin.errors import (
     UnknownName,
     UsageError,
 )
-from skytwin.images.groups import straddling
+from skytwin.images.folds import straddling
 from skytwin.images.ingest import ingest_source
 from toys import MemorySource, blob, raw
 
@@ -846,14 +847,8 @@ def test_missing_cutouts_are_one_line(embedding: Path, tmp_path: Path) -> None:
 
 @pytest.mark.real
 @pytest.mark.slow
-def test_mirabest_by_its_official_split(data_dir: Path, tmp_path: Path) -> None:
-    import skytwin
-
-    cutouts = skytwin.ingest("mirabest", tmp_path / "mirabest", quiet=True)
-    emb = skytwin.embed(
-        cutouts, "timm:mobilenetv2_100", tmp_path / "emb", orbit="d4", crop=64, quiet=True,
-        weights=data_dir / "weights/mobilenetv2_100.imagenet1k.safetensors",
-    )  # fmt: skip
+def test_mirabest_by_its_official_split(made: Path) -> None:
+    emb = embedded(made, "object", "mirabest")
     found: Probe = probe(
         emb, "fr", split="split", where="confidence='confident' and fr in ('FRI', 'FRII')",
         classifiers=["lr", "lda", "svc"], folds=5, repeats=1, budget=[100],

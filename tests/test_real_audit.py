@@ -7,11 +7,13 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pytest
+from query_algebra import images as published
 
 import skytwin
 from skytwin.answers.audit import Audit, audit
 from skytwin.embeddings.embed import embed_cutouts
 from skytwin.encoders.load import open_encoder
+from skytwin.images.cutouts import Cutouts
 from skytwin.images.ingest import ingest_source
 from toys import MemorySource, raw
 
@@ -20,16 +22,9 @@ COUNT = 500
 
 
 @pytest.fixture(scope="module")
-def galaxies(
-    data_dir: Path, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[np.ndarray, np.ndarray]:
+def galaxies(made: Path) -> tuple[np.ndarray, np.ndarray]:
     """Pixels (n, 3, 128, 128) uint8 and classes of some Galaxy Zoo galaxies."""
-    cutouts = skytwin.ingest(
-        data_dir / "gz1" / "galaxies.zip",
-        tmp_path_factory.mktemp("gz1") / "cutouts",
-        catalog=data_dir / "gz1" / "catalogue.csv",
-        quiet=True,
-    )
+    cutouts = Cutouts(published(made))
     rows = np.sort(np.random.default_rng(0).permutation(len(cutouts))[:COUNT])
     kind = np.array(cutouts.catalog["morphology"].to_pylist())[rows]
     return cutouts.pixels(rows), kind

@@ -6,25 +6,26 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from query_algebra import images
 
 import skytwin
 from skytwin.answers.leaks import Twins, find_twins
 from skytwin.embeddings.table import Embeddings
-from skytwin.images.groups import grouped_split, straddling
+from skytwin.images.cutouts import Cutouts
+from skytwin.images.folds import grouped_split, straddling
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
-def sets(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Embeddings]:
+def sets(made: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Embeddings]:
     folder = tmp_path_factory.mktemp("leaks")
-    made = {}
+    found = {}
     for name in ("frdeep-first", "frdeep-nvss", "mirabest"):
-        cutouts = skytwin.ingest(name, folder / name, quiet=True)
         # One encoder for both surveys of FIRST, so that their vectors can be compared.
         encoder = str(folder / "frdeep-first-emb") if name == "mirabest" else "pca:32:abs"
-        made[name] = skytwin.embed(cutouts, encoder, folder / f"{name}-emb", quiet=True)
-    return made
+        found[name] = skytwin.embed(images(made, name), encoder, folder / f"{name}-emb", quiet=True)
+    return found
 
 
 def named(found: Twins) -> dict[frozenset[str], str]:
@@ -95,13 +96,8 @@ def test_frdeep_and_mirabest_share_sources(sets: dict[str, Embeddings]) -> None:
     assert (ours == theirs).mean() > 0.9
 
 
-def test_galaxy_zoo_has_no_copy(data_dir: Path, tmp_path: Path) -> None:
-    cutouts = skytwin.ingest(
-        data_dir / "gz1" / "galaxies.zip",
-        tmp_path / "gz1",
-        catalog=data_dir / "gz1" / "catalogue.csv",
-        quiet=True,
-    )
+def test_galaxy_zoo_has_no_copy(made: Path) -> None:
+    cutouts = Cutouts(images(made))
     # The images alone, whatever the vectors are.
     vectors = np.random.default_rng(0).standard_normal((len(cutouts), 8))
     found = find_twins(Embeddings.from_arrays(vectors, cutouts.ids), cutouts=cutouts, quiet=True)

@@ -13,11 +13,8 @@ from skytwin.answers.outliers_settings import OutlierSettings
 pytestmark = [pytest.mark.real, pytest.mark.slow]
 
 
-def test_artefacts_of_galaxy_zoo_are_odd(
-    data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("SKYTWIN_DATA", str(data_dir))
-    emb = embedded(tmp_path, "pca", "gz1", {})
+def test_artefacts_of_galaxy_zoo_are_odd(made: Path) -> None:
+    emb = embedded(made, "pca", "gz1", {})
     settings = OutlierSettings(positive=("morphology=DontKnow",))
     found = outliers(emb, settings, label="morphology")
     print(found.summary)
@@ -29,11 +26,8 @@ def test_artefacts_of_galaxy_zoo_are_odd(
         assert flow.held_out.mean() > flow.curve[flow.best - 1][0] - 15
 
 
-def test_spoilt_images_are_odd(
-    data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("SKYTWIN_DATA", str(data_dir))
-    found = list(rows(tmp_path, "pca", ["planted"], {}, ("knn", "mahalanobis")))
+def test_spoilt_images_are_odd(made: Path) -> None:
+    found = list(rows(made, "pca", ["planted"], {}, ("knn", "mahalanobis")))
     for check in found:
         print(check.what, check.method, check.auc)
     assert len(found) == 3 * len(SPOILT)

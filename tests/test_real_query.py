@@ -1,13 +1,13 @@
 """Galaxy Zoo 1: the default finds what it must, and D4 loses handedness by construction.
 
-The floors are those of the issue that asked for them, less a margin for the draws; what is measured
-is printed. The network sees 192 pixels in place of 224, which saves a quarter of the time.
-The embedding stays in ``build`` for the tutorial.
+The floors are those that were asked for, less a margin for the draws; what is measured is printed.
+The network sees 192 pixels in place of 224 and counts in bfloat16 where the processor can: a third
+of the time, and the purities are 0.800, 0.628, 0.074 and 0.141 where float32 has 0.813, 0.627,
+0.078 and 0.144.
 """
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -17,9 +17,9 @@ from query_algebra import CLASSES, embedding
 import skytwin
 from skytwin.answers.compare import compare
 from skytwin.embeddings.table import Embeddings
+from skytwin.encoders.load import load_saved
 
 pytestmark = [pytest.mark.real, pytest.mark.slow]
-BUILD = Path(__file__).resolve().parents[1] / "build" / "galaxy-zoo"
 #: Purity of the nearest 100 with five references: floor, margin, and what the recipe of
 #: Doorenbos et al. 2022 gives with one reference.
 WANTED = {
@@ -31,16 +31,8 @@ WANTED = {
 
 
 @pytest.fixture(scope="module")
-def gz1(data_dir: Path, monkeypatch_module: pytest.MonkeyPatch) -> Embeddings:
-    monkeypatch_module.setenv("SKYTWIN_DATA", str(data_dir))
-    shutil.rmtree(BUILD, ignore_errors=True)
-    BUILD.mkdir(parents=True)
-    return embedding(BUILD, "small")
-
-
-@pytest.fixture(scope="module")
-def monkeypatch_module() -> pytest.MonkeyPatch:
-    return pytest.MonkeyPatch()
+def gz1(made: Path) -> Embeddings:
+    return embedding(made, "small")
 
 
 @pytest.mark.parametrize("name", CLASSES)
@@ -63,6 +55,12 @@ def test_the_mirror_image_has_the_same_vector(gz1: Embeddings, tmp_path: Path) -
     flux = cutouts.flux([cutouts.index[spiral]])[0]
     mirrored = tmp_path / "mirrored.npy"
     np.save(mirrored, flux[:, :, ::-1].astype(np.uint8))
-    found = skytwin.search(gz1, mirrored, k=1, combine="mean", include_self=True)
+    found = skytwin.search(gz1, mirrored, k=2, combine="mean", include_self=True)
     assert found.ids[0] == spiral
-    assert found.distance[0] < 1e-3
+    # bfloat16 has three digits; that the rest is rounding, float32 shows.
+    assert found.distance[0] < 0.1 * found.distance[1]
+    assert gz1.folder is not None
+    exact = load_saved(gz1.folder / "encoder", precision="f32")
+    one, other = exact.encode(np.stack([flux, flux[:, :, ::-1]]))
+    np.testing.assert_allclose(one, other, atol=1e-4)
+    assert np.abs(one).max() > 0.1

@@ -7,6 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from query_algebra import images
 
 import skytwin
 from skytwin.answers.calibrate import calibrate, calibrate_distances
@@ -22,16 +23,10 @@ pytestmark = [pytest.mark.real, pytest.mark.slow]
 
 
 @pytest.fixture(scope="module")
-def gz1(data_dir: Path, tmp_path_factory: pytest.TempPathFactory) -> Embeddings:
+def gz1(made: Path, tmp_path_factory: pytest.TempPathFactory) -> Embeddings:
     folder = tmp_path_factory.mktemp("trust")
-    made = skytwin.ingest(
-        str(data_dir / "gz1" / "galaxies.zip"),
-        folder / "cutouts",
-        catalog=data_dir / "gz1" / "catalogue.csv",
-        quiet=True,
-    )
     # Principal components: the network takes minutes, and what is tested is not the encoder.
-    return skytwin.embed(made, "pca:48", folder / "emb", crop=64, orbit="d4", quiet=True)
+    return skytwin.embed(images(made), "pca:48", folder / "emb", crop=64, orbit="d4", quiet=True)
 
 
 @pytest.fixture(scope="module")

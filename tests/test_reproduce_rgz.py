@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from dataclasses import replace
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from skytwin.cli_reproduce import app
 from skytwin.embeddings.table import Embeddings
 from skytwin.errors import DataError, OutputExists, UnknownName, UsageError
 from skytwin.images.simulate import simulate_survey
+from skytwin.reproduce import rgz_encoders
 from skytwin.reproduce import rgz_paper as paper
 from skytwin.reproduce.rgz import Asked, reproduce_rgz
 from skytwin.verbs import ingest
@@ -263,3 +265,33 @@ def test_what_does_not_go_together_is_refused_at_once(
         reproduce_rgz(out, replace(asked, mirabest=tmp_path / "few"))
     with pytest.raises(OutputExists):
         reproduce_rgz(tmp_path / "few", asked)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(find_spec("pytorch_lightning") is None, reason="needs skytwin[train]")
+def test_where_no_encoder_is_given_a_small_vdvae_is_trained_for_its_images(
+    asked: Asked, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("SKYTWIN_DATA", raising=False)
+    monkeypatch.setattr(rgz_encoders, "_SHOWN_TO_VDVAE", 400)
+    # The network that comes along takes larger frames than these.
+    monkeypatch.setattr(rgz_encoders, "bundled_encoders", tuple)
+    mine = replace(asked, encoders=())
+    done = reproduce_rgz(tmp_path / "report", mine)
+    assert {one.outcome for one in done} == {"made"}
+    encoders = rows(tmp_path / "report", "data", "encoders")
+    assert [row["counterpart"] for row in encoders] == ["VDVAE", "none"]
+    assert encoders[0]["encoder"] == "VDVAE, trained here for minutes"
+    (folder,) = (tmp_path / "report" / "artefacts").glob("vdvae-tiny-*")
+    made = Manifest.open(folder, "encoder")
+    assert made.summary["epochs"] == 2
+    assert made.summary["images"] + made.summary["validation_images"] == 220
+    page = read(tmp_path / "report")
+    require_numbers_of_tables(tmp_path / "report", page)
+    assert "a VDVAE trained as long as the paper's (one was, for minutes)" in page.text
+    for name in ("reconstructions", "samples", "nearest", "interpolations", "closeness"):
+        (section,) = (tmp_path / "report" / "sections").glob("*-images")
+        assert (section / f"{name}.png").stat().st_size > 5000
+    likelihoods = {row["set"] for row in rows(tmp_path / "report", "density", "likelihood")}
+    assert "generated" in likelihoods
+    assert {one.outcome for one in reproduce_rgz(tmp_path / "report", mine)} == {"kept"}

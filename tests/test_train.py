@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,8 @@ import torch
 from safetensors.numpy import load_file
 
 import skytwin as st
-from command import done, process, skytwin
+from command import done, skytwin
+from forks import Forks
 from skytwin.artefact import Manifest
 from skytwin.encoders import train_loop
 from skytwin.encoders.simclr import SimClr
@@ -203,10 +205,17 @@ train_watch._SAVE_S = {save}
 )
 
 
+@pytest.fixture(scope="module")
+def process() -> Iterator[Forks]:
+    """Runs commands in processes of their own."""
+    with Forks("skytwin.verbs_train", "skytwin.encoders.train", "skytwin.report_train") as started:
+        yield started
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(("method", "settings"), [("byol", TINY), ("vdvae", TINY_VDVAE[2:])])
 def test_killed_at_any_step_and_resumed_it_ends_the_same(
-    folder: Path, tmp_path: Path, method: str, settings: list[str]
+    process: Forks, folder: Path, tmp_path: Path, method: str, settings: list[str]
 ) -> None:
     words = ["train", folder, "--method", method, *settings, "--quiet"]
     assert process(*words, "--out", tmp_path / "whole", before=PLAIN).code == 0
@@ -223,7 +232,9 @@ def test_killed_at_any_step_and_resumed_it_ends_the_same(
         assert first == second
 
 
-def test_an_interrupt_is_told_and_can_be_resumed(folder: Path, tmp_path: Path) -> None:
+def test_an_interrupt_is_told_and_can_be_resumed(
+    process: Forks, folder: Path, tmp_path: Path
+) -> None:
     words = ["train", folder, *TINY_VDVAE, "--out", tmp_path / "out", "--quiet"]
     before = BROKEN_OFF.format(step=6, save=0).replace("SIGKILL", "SIGINT")
     ended = process(*words, before=before)
@@ -234,7 +245,9 @@ def test_an_interrupt_is_told_and_can_be_resumed(folder: Path, tmp_path: Path) -
     assert Manifest.open(tmp_path / "out", "encoder").summary["epochs"] == 2
 
 
-def test_interrupted_while_it_prepares_it_starts_again(folder: Path, tmp_path: Path) -> None:
+def test_interrupted_while_it_prepares_it_starts_again(
+    process: Forks, folder: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "out"
     words = ["train", folder, *TINY_VDVAE, "--out", out, "--quiet"]
     before = (

@@ -189,7 +189,29 @@ def test_ten_are_labelled_with_keys_and_taken_back(page: Any, folder: Path) -> N
         page,
         f"document.querySelector('[data-id={order[8]}]').className.includes('labelled') === false",
     )
+    until(page, STORED)  # the page shows it before the server has it
     assert log(folder, "ten")[-1][:2] == (order[8], None)
+
+
+def test_half_a_reply_is_none_and_nothing_is_stored_twice(page: Any, folder: Path) -> None:
+    ask(page, "half")
+    order = shown(page)
+    cut: list[int] = []
+
+    def half(route: Any) -> None:
+        if cut:
+            route.continue_()
+            return
+        reply = route.fetch()
+        cut.append(reply.status)
+        route.fulfill(response=reply, body=reply.body()[:10])
+
+    page.route("**/api/labels/half", half)
+    page.keyboard.press("1")
+    until(page, "document.querySelectorAll('.card.labelled.stored').length === 1")
+    until(page, STORED)
+    assert cut == [201]
+    assert [row[:2] for row in log(folder, "half")] == [(order[0], "yes")]
 
 
 def test_the_large_picture_takes_the_same_keys(page: Any, folder: Path) -> None:

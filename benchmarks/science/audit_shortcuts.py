@@ -25,6 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from query_algebra import images
 
 import skytwin
 from skytwin.answers.audit_covariates import saturation
@@ -98,19 +99,14 @@ def plant(artefact: str, flux: np.ndarray, strength: float, top: float | None) -
     return made if top is None else np.minimum(made, top)
 
 
-def galaxy_zoo(data: Path, folder: Path, spec: str, weights: Path | None) -> Survey:
-    cutouts = skytwin.ingest(
-        data / "gz1" / "galaxies.zip",
-        folder / "cutouts",
-        catalog=data / "gz1" / "catalogue.csv",
-        quiet=True,
-    )
-    assert isinstance(cutouts, Cutouts)
+def galaxy_zoo(folder: Path, spec: str, weights: Path | None, share: float = 1.0) -> Survey:
+    """A part of the galaxies, or all that are taken of each class."""
+    cutouts = Cutouts(images(folder))
     kind = np.array(cutouts.catalog["morphology"].to_pylist())
     kind[np.isin(kind, ["SpiralCW", "SpiralACW"])] = "Spiral"
     rng = np.random.default_rng(0)
     rows = [
-        rng.permutation(np.flatnonzero(kind == name))[:count]
+        rng.permutation(np.flatnonzero(kind == name))[: round(share * count)]
         for name, count in (("EdgeOn", 529), ("Spiral", 429), ("Elliptical", 900))
     ]
     chosen = np.sort(np.concatenate(rows))
@@ -280,7 +276,7 @@ def main() -> None:
     data = os.environ.get("SKYTWIN_DATA")
     with tempfile.TemporaryDirectory() as folder:
         if data and not given.simulated:
-            survey = galaxy_zoo(Path(data), Path(folder), given.encoder, given.weights)
+            survey = galaxy_zoo(Path(folder), given.encoder, given.weights)
         else:
             survey = simulated()
         run(survey, trials, given.strengths)

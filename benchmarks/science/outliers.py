@@ -15,12 +15,12 @@ only), ``mobilenet`` (as in query_algebra.py). Everything is embedded into FOLDE
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-from query_algebra import embedding
+from query_algebra import alone, embedding
+from query_algebra import images as published
 
 import skytwin
 from skytwin.answers.outliers import outliers
@@ -93,8 +93,15 @@ def embedded(folder: Path, encoder: str, survey: str, given: dict[str, Embedding
     if encoder == "mobilenet" and of not in given and survey in ("gz1", "mirabest", "frdeep-first"):
         return embedding(folder, "best", survey)
     place = folder / f"{survey}-{encoder}.outliers.emb"
-    if (place / "manifest.json").exists():
-        return Embeddings.open(place)
+    with alone(place):
+        if (place / "manifest.json").exists():
+            return Embeddings.open(place)
+        return _encoded(folder, encoder, survey, given)
+
+
+def _encoded(folder: Path, encoder: str, survey: str, given: dict[str, Embeddings]) -> Embeddings:
+    of = survey if survey == "gz1" else "mirabest"
+    place = folder / f"{survey}-{encoder}.outliers.emb"
     cutouts = images(folder, survey)
     if survey != of:
         first = embedded(folder, encoder, of, given)
@@ -109,12 +116,8 @@ def images(folder: Path, survey: str) -> Cutouts:
     place = folder / f"{survey}.cutouts"
     if (place / "manifest.json").exists():
         return Cutouts(place)
-    data = Path(os.environ["SKYTWIN_DATA"])
-    if survey == "gz1":
-        catalogue = data / "gz1" / "catalogue.csv"
-        return skytwin.ingest(data / "gz1" / "galaxies.zip", place, catalog=catalogue)
-    if survey in ("mirabest", "frdeep-first"):
-        return skytwin.ingest(survey, place)
+    if survey in ("gz1", "mirabest", "frdeep-first"):
+        return Cutouts(published(folder, survey))
     radio = images(folder, "mirabest")
     if survey == "optical":
         pixels = optical(folder, radio.shape[-1])

@@ -13,8 +13,10 @@ frame, no orbit, Euclidean distance to one reference.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import fcntl
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,8 @@ import numpy as np
 import skytwin
 from skytwin.answers.compare import WAYS, Comparison, compare
 from skytwin.embeddings.table import Embeddings
+from skytwin.encoders.runtime import check_precision, choose_device, choose_runtime
+from skytwin.errors import UsageError
 
 CLASSES = {
     "EdgeOn": ["morphology=EdgeOn"],
@@ -43,21 +47,42 @@ RADIO: dict[str, tuple[str, list[str], int]] = {
 SETTINGS: dict[str, dict[str, Any]] = {
     "recipe": {},
     "best": {"orbit": "d4", "crop": "64,96", "root": True},
-    # A quarter less work, and level with it.
-    "small": {"orbit": "d4", "crop": "64,96", "root": True, "size": 192},
+    # Level with it within the draws (docs/explanation/combining.md), in a quarter of the time.
+    "small": {"orbit": "d4", "crop": "64,96", "root": True, "size": 192, "precision": "bf16"},
     "best, no orbit": {"crop": "64,96", "root": True},
+    # The object alone, for classifiers.
+    "object": {"orbit": "d4", "crop": "64", "precision": "bf16"},
 }
+
+
+@contextlib.contextmanager
+def alone(place: Path) -> Iterator[None]:
+    """Whoever else wants what is made here waits, and finds it made."""
+    with place.with_name(f".{place.name}.lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        yield
+
+
+def able(settings: dict[str, Any]) -> dict[str, Any]:
+    """Settings as this processor can have them: bfloat16 where it has units for it."""
+    device = choose_device("auto")
+    try:
+        check_precision(settings.get("precision", "f32"), device, choose_runtime("auto", device))
+    except UsageError:
+        return {name: value for name, value in settings.items() if name != "precision"}
+    return settings
 
 
 def images(folder: Path, survey: str = "gz1") -> Path:
     """The cutouts of a set, kept in the folder."""
     data = Path(os.environ["SKYTWIN_DATA"])
     cutouts = folder / f"{survey}.cutouts"
-    if not cutouts.exists():
-        gz1 = survey == "gz1"
-        source = str(data / "gz1" / "galaxies.zip") if gz1 else survey
-        catalogue = data / "gz1" / "catalogue.csv" if gz1 else None
-        skytwin.ingest(source, cutouts, catalog=catalogue)
+    with alone(cutouts):
+        if not (cutouts / "manifest.json").exists():
+            gz1 = survey == "gz1"
+            source = str(data / "gz1" / "galaxies.zip") if gz1 else survey
+            catalogue = data / "gz1" / "catalogue.csv" if gz1 else None
+            skytwin.ingest(source, cutouts, catalog=catalogue)
     return cutouts
 
 
@@ -67,9 +92,11 @@ def embedding(folder: Path, name: str, survey: str = "gz1") -> Embeddings:
     cutouts = images(folder, survey)
     of = "" if survey == "gz1" else f"{survey}-"
     place = folder / f"{of}{name.replace(', ', '-').replace(' ', '-')}.emb"
-    if not (place / "manifest.json").exists():
-        weights = data / "weights" / "mobilenetv2_100.imagenet1k.safetensors"
-        skytwin.embed(cutouts, "timm:mobilenetv2_100", place, weights=weights, **SETTINGS[name])
+    with alone(place):
+        if not (place / "manifest.json").exists():
+            weights = data / "weights" / "mobilenetv2_100.imagenet1k.safetensors"
+            how = able(SETTINGS[name])
+            skytwin.embed(cutouts, "timm:mobilenetv2_100", place, weights=weights, **how)
     return Embeddings.open(place)
 
 

@@ -43,7 +43,8 @@ if TYPE_CHECKING:
     from skytwin.images.detect import DetectSettings
     from skytwin.images.fetch import Fetched, fetch
     from skytwin.images.simulate import simulate_survey
-    from skytwin.verbs import embed, ingest, open  # noqa: A004
+    from skytwin.verbs import ingest, open  # noqa: A004
+    from skytwin.verbs_embed import embed
     from skytwin.verbs_train import train
 
 _HOME = {
@@ -77,7 +78,7 @@ _HOME = {
     "build_index": "skytwin.answers.indexing",
     "calibrate": "skytwin.answers.calibrate",
     "compare": "skytwin.answers.compare",
-    "embed": "skytwin.verbs",
+    "embed": "skytwin.verbs_embed",
     "explain": "skytwin.answers.explain",
     "fetch": "skytwin.images.fetch",
     "figures": "skytwin.answers.figures",

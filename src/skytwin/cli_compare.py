@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -10,7 +10,7 @@ from skytwin.cli_options import (
     Emb,
     Positive,
     Quiet,
-    Result,
+    ResumedResult,
     SameArcsec,
     Save,
     listed,
@@ -39,32 +39,34 @@ def compare(
     top: Annotated[int, typer.Option("--top", help="Purity of the nearest so many.")] = 100,
     same_arcsec: SameArcsec = 2.0,
     seed: Annotated[int, typer.Option("--seed", help="Of the draws and the background.")] = 0,
-    out: Result = None,
+    out: ResumedResult = None,
     save: Save = None,
     quiet: Quiet = False,
 ) -> None:
     """Score ways of searching by leaving references out, on labelled objects."""
     from skytwin.answers.compare import WAYS
-    from skytwin.answers.compare import compare as run
+    from skytwin.answers.compare import compare as run_compare
+    from skytwin.answers.resume import Steps
     from skytwin.embeddings.table import Embeddings
     from skytwin.report_compare import save_comparison
-    from skytwin.report_files import check_targets
+    from skytwin.report_files import check_targets, resumed
 
-    check_targets(out, save or [])
-    found = run(
-        Embeddings.open(embedding),
-        positive,
-        ways=WAYS if ways is None else [_way(text) for text in listed(ways) or []],
-        references=_counts(references, "--references"),
-        negatives=_counts(negatives, "--negatives"),
-        draws=draws,
-        top=top,
-        same_arcsec=same_arcsec,
-        seed=seed,
-        quiet=quiet,
-    )
-    typer.echo(found.summary)
-    tell(save_comparison(found, out, save or []))
+    check_targets(None, save or [])
+    settings: dict[str, Any] = {
+        "positive": positive,
+        "ways": list(WAYS) if ways is None else [_way(text) for text in listed(ways) or []],
+        "references": _counts(references, "--references"),
+        "negatives": _counts(negatives, "--negatives"),
+        "draws": draws,
+        "top": top,
+        "same_arcsec": same_arcsec,
+        "seed": seed,
+    }
+    given = Embeddings.open(embedding)
+    with resumed(out, "comparison", settings, {"embeddings": given.as_parent()}) as run:
+        found = run_compare(given, **settings, steps=Steps(run), quiet=quiet)
+        typer.echo(found.summary)
+        tell(save_comparison(found, run, save or []))
 
 
 def _way(text: str) -> tuple[str, str]:

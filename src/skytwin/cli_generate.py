@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from skytwin.cli_options import Quiet, Result, Save, tell
+from skytwin.cli_options import Quiet, ResumedResult, Save, tell
 from skytwin.errors import UsageError
 
 __all__ = ["generate"]
@@ -53,17 +53,19 @@ def generate(
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Of all random choices.")] = 0,
     device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
-    out: Result = None,
+    out: ResumedResult = None,
     save: Save = None,
     quiet: Quiet = False,
 ) -> None:
     """Generate images with a trained VDVAE, and say how close they are to real ones."""
-    from skytwin.answers.generate import generate as run
+    from skytwin.answers.generate import generate as run_generate
+    from skytwin.answers.generate_data import open_real
     from skytwin.answers.generate_judges import encoder_judge, flow_density
+    from skytwin.answers.resume import Steps
     from skytwin.report_files import check_targets
-    from skytwin.report_generate import save_generated
+    from skytwin.report_generate import generated_run, save_generated
 
-    check_targets(out, save or [])
+    check_targets(None, save or [])
     wanted = dict(_condition(text) for text in condition or ())
     try:
         from skytwin.encoders.generator import open_generator
@@ -72,25 +74,33 @@ def generate(
             f"generating needs {error.name}, which is not installed; install skytwin[networks]"
         ) from error
     generator = open_generator(encoder, device=device)
-    found = run(
-        generator,
-        count,
-        data=data,
-        temperature=temperature,
-        conditions=wanted,
-        judges=tuple(
-            encoder_judge(one, generator.channels, generator.shape.size, device=device)
-            for one in judge or ()
-        ),
-        density=None if flow is None else flow_density(flow, generator),
-        compared=compared,
-        most=most,
-        isophote=isophote,
-        seed=seed,
-        quiet=quiet,
+    judges = tuple(
+        encoder_judge(one, generator.channels, generator.shape.size, device=device)
+        for one in judge or ()
     )
-    typer.echo(found.summary)
-    tell(save_generated(found, out, save or []))
+    settings: dict[str, Any] = {
+        "count": count,
+        "temperature": temperature,
+        "conditions": wanted,
+        "compared": compared,
+        "most": most,
+        "isophote": isophote,
+        "seed": seed,
+    }
+    density = None if flow is None else flow_density(flow, generator)
+    images = open_real(generator.manifest, data)
+    with generated_run(out, generator, images, judges, flow, settings) as run:
+        found = run_generate(
+            generator,
+            data=data,
+            judges=judges,
+            density=density,
+            steps=Steps(run),
+            quiet=quiet,
+            **settings,
+        )
+        typer.echo(found.summary)
+        tell(save_generated(found, run, save or []))
 
 
 def _condition(text: str) -> tuple[str, float]:

@@ -199,7 +199,7 @@ def embed(
     quiet: Quiet = False,
 ) -> None:
     """Turn cutouts into vectors."""
-    from skytwin.verbs import embed as run
+    from skytwin.verbs_embed import embed as run
 
     made = run(
         cutouts,

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from skytwin.cli_options import Emb, GroupArcsec, Quiet, Result, Save, Where, tell
+from skytwin.cli_options import Emb, GroupArcsec, Quiet, ResumedResult, Save, Where, tell
 
 __all__ = ["importance"]
 
@@ -27,28 +27,30 @@ def importance(
     group_arcsec: GroupArcsec = 2.0,
     where: Where = None,
     seed: Annotated[int, typer.Option("--seed", help="Of all random choices.")] = 0,
-    out: Result = None,
+    out: ResumedResult = None,
     save: Save = None,
     quiet: Quiet = False,
 ) -> None:
     """Rank the components of the vectors by what they say of a numeric column."""
-    from skytwin.answers.importance import importance as run
+    from skytwin.answers.importance import importance as run_importance
+    from skytwin.answers.resume import Steps
     from skytwin.embeddings.table import Embeddings
-    from skytwin.report_files import check_targets
+    from skytwin.report_files import check_targets, resumed
     from skytwin.report_importance import save_importance
 
-    check_targets(out, save or [])
-    found = run(
-        Embeddings.open(embedding),
-        target,
-        trees=trees,
-        batch=batch,
-        test_share=test_share,
-        repeats=repeats,
-        group_arcsec=group_arcsec,
-        where=where,
-        seed=seed,
-        quiet=quiet,
-    )
-    typer.echo(found.summary)
-    tell(save_importance(found, out, save or []))
+    check_targets(None, save or [])
+    settings: dict[str, Any] = {
+        "target": target,
+        "trees": trees,
+        "batch": batch,
+        "test_share": test_share,
+        "repeats": repeats,
+        "group_arcsec": group_arcsec,
+        "where": where,
+        "seed": seed,
+    }
+    given = Embeddings.open(embedding)
+    with resumed(out, "importance", settings, {"embeddings": given.as_parent()}) as run:
+        found = run_importance(given, **settings, steps=Steps(run), quiet=quiet)
+        typer.echo(found.summary)
+        tell(save_importance(found, run, save or []))

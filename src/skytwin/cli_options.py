@@ -25,6 +25,7 @@ __all__ = [
     "Positive",
     "Quiet",
     "Result",
+    "ResumedResult",
     "SameArcsec",
     "Save",
     "Unlike",
@@ -39,6 +40,10 @@ __all__ = [
 Out = Annotated[Path, typer.Option("--out", help="Folder to write; resumed if unfinished.")]
 Result = Annotated[
     Path | None, typer.Option("--out", help="New folder for tables, pictures and manifest.")
+]
+ResumedResult = Annotated[
+    Path | None,
+    typer.Option("--out", help="Folder for tables, pictures, manifest; resumed if unfinished."),
 ]
 Save = Annotated[
     list[Path] | None,

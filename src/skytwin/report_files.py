@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
@@ -11,15 +12,17 @@ import pyarrow as pa
 
 from skytwin.answers.export import FORMATS, write_table
 from skytwin.answers.query import Reference
+from skytwin.artefact import Parent
 from skytwin.embeddings.table import Embeddings
 from skytwin.files import require_new
-from skytwin.run import require_free, result_folder
+from skytwin.run import Run, require_free, result_folder
 
 __all__ = [
     "PICTURES",
     "check_targets",
     "draw_pictures",
     "query_folder",
+    "resumed",
     "save_each",
     "save_picture",
     "written",
@@ -61,12 +64,34 @@ def query_folder(
     )
 
 
+@contextlib.contextmanager
+def resumed(
+    out: Path | None,
+    kind: str,
+    recipe: Mapping[str, Any],
+    parents: Mapping[str, Parent],
+    inputs: Mapping[str, Any] | None = None,
+) -> Iterator[Run | None]:
+    """The folder to write, locked, and gone on with where a killed run has left it.
+
+    None without a folder. Where the parents lie is among the inputs.
+    """
+    if out is None:
+        yield None
+        return
+    places = {name: parent.path for name, parent in parents.items()}
+    with Run(
+        out, kind=kind, recipe=recipe, inputs={**places, **(inputs or {})}, parents=parents
+    ) as run:
+        yield run
+
+
 def draw_pictures(where: Path, drawings: Mapping[str, Any], meta: Mapping[str, str]) -> None:
-    """Draw each, by name, as PNG and as PDF into a folder."""
+    """Draw each, by name, as PNG and as PDF into a folder; over what a killed run left of them."""
     for name, draw in drawings.items():
         drawn = draw()
         for ending in PICTURES:
-            save_picture(drawn, where / f"{name}{ending}", meta)
+            save_picture(drawn, where / f"{name}{ending}", meta, overwrite=True)
 
 
 def save_each(
@@ -80,8 +105,10 @@ def save_each(
             write_table(table, path, meta)
 
 
-def save_picture(drawn: Any, path: Path, meta: Mapping[str, str]) -> None:
+def save_picture(
+    drawn: Any, path: Path, meta: Mapping[str, str], *, overwrite: bool = False
+) -> None:
     """Write one drawing, with where it comes from."""
     from skytwin.answers import figures
 
-    figures.save(drawn, path, meta)
+    figures.save(drawn, path, meta, overwrite=overwrite)

@@ -3,53 +3,83 @@
 from __future__ import annotations
 
 import contextlib
+import shutil
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pyarrow as pa
 
 from skytwin.answers.export import write_table
 from skytwin.answers.generate import Generated
-from skytwin.artefact import VERIFIED, Parent
+from skytwin.answers.generate_judges import Judge
+from skytwin.artefact import VERIFIED, Manifest, Parent
+from skytwin.densities.flow_store import KIND
 from skytwin.images.cutouts import Cutouts
 from skytwin.images.ingest import ingest_source
 from skytwin.images.source import RawImage
-from skytwin.report_files import draw_pictures, save_each, written
-from skytwin.run import result_folder
+from skytwin.report_files import draw_pictures, resumed, save_each, written
+from skytwin.run import Run
 
-__all__ = ["save_generated"]
+if TYPE_CHECKING:
+    from skytwin.encoders.generator import Generator
+
+__all__ = ["generated_run", "save_generated"]
 
 _SAMPLES = "samples"
 
 
-def save_generated(found: Generated, out: Path | None, save: list[Path]) -> str:
+def generated_run(
+    out: Path | None,
+    generator: Generator,
+    cutouts: Cutouts,
+    judges: Sequence[Judge],
+    flow: Path | None,
+    settings: Mapping[str, Any],
+) -> AbstractContextManager[Run | None]:
+    """The folder to write; see `skytwin.report_files.resumed`."""
+    place = str(generator.folder.resolve())
+    fingerprint = generator.manifest.fingerprint
+    parents = {
+        "encoder": Parent(kind="encoder", path=place, fingerprint=fingerprint),
+        "cutouts": cutouts.as_parent(),
+    }
+    if flow is not None:
+        fingerprint = Manifest.open(flow, KIND).fingerprint
+        parents["flow"] = Parent(kind=KIND, path=str(flow.resolve()), fingerprint=fingerprint)
+    asked = [{"name": one.name, "fingerprint": one.fingerprint} for one in judges]
+    recipe = {**settings, "judges": asked}
+    return resumed(out, "generated", recipe, parents, {"device": generator.device})
+
+
+def save_generated(found: Generated, run: Run | None, save: list[Path]) -> str:
     """Write a result folder and single files; say what was written."""
     meta = found.describe()
     figures = _figures(found)
     save_each(save, figures["samples"], found.table, meta)
-    if out is None:
+    if run is None:
         return written(save)
-    generator, real = found.generator, found.real
-    with result_folder(
-        out,
-        kind="generated",
-        recipe={
-            "count": len(found.images),
-            "temperature": found.temperature,
-            "conditions": found.conditions,
-            "judges": sorted({one.judge for one in found.comparisons}),
+    where, real = run.folder, found.real
+    _write_samples(found, where / _SAMPLES)
+    for name, table in (
+        ("samples.csv", found.table),
+        ("samples.parquet", found.table),
+        ("closeness.csv", _comparisons(found)),
+        ("reconstruction.csv", _errors(found)),
+    ):
+        write_table(table, where / name, meta, overwrite=True)
+    np.save(where / "codes.npy", found.codes)
+    (where / "report.txt").write_text(found.summary + "\n", encoding="utf-8")
+    draw_pictures(where, figures, meta)
+    run.finish(
+        {
+            "shape": list(found.images.shape),
+            "unit": "prepared, 0 to 1",
             "measured": len(found.table),
             "held": len(real.held),
             "among": len(real.among),
-            "isophote": found.isophote,
-            "level": found.level,
-            "seed": found.seed,
-        },
-        summary={
-            "shape": list(found.images.shape),
-            "unit": "prepared, 0 to 1",
             "trained_split": real.trained,
             "bits_per_dim": list(found.bits_per_dim),
             "nearer_than_held_out": found.copies.nearer.value,
@@ -57,26 +87,9 @@ def save_generated(found: Generated, out: Path | None, save: list[Path]) -> str:
                 f"{one.judge}: {one.one}, {one.other}": one.auc.value for one in found.comparisons
             },
             "error": {one.name: one.value for one in found.errors},
-        },
-        inputs={"encoder": str(generator.folder.resolve()), "data": str(real.cutouts.folder)},
-        parents={
-            "encoder": Parent(
-                kind="encoder",
-                path=str(generator.folder.resolve()),
-                fingerprint=generator.manifest.fingerprint,
-            ),
-            "cutouts": real.cutouts.as_parent(),
-        },
-    ) as where:
-        _write_samples(found, where / _SAMPLES)
-        write_table(found.table, where / "samples.csv", meta)
-        write_table(found.table, where / "samples.parquet", meta)
-        write_table(_comparisons(found), where / "closeness.csv", meta)
-        write_table(_errors(found), where / "reconstruction.csv", meta)
-        np.save(where / "codes.npy", found.codes)
-        (where / "report.txt").write_text(found.summary + "\n", encoding="utf-8")
-        draw_pictures(where, figures, meta)
-    return written([*save, out])
+        }
+    )
+    return written([*save, where])
 
 
 class _Samples:
@@ -103,6 +116,8 @@ class _Samples:
 
 def _write_samples(found: Generated, folder: Path) -> Cutouts:
     """The samples as cutouts, which every other verb takes."""
+    if folder.exists():  # of a run killed while it was saving
+        shutil.rmtree(folder)
     made = ingest_source(_Samples(found), folder, verb="write", quiet=True)
     # When it was last read is no part of the result.
     with contextlib.suppress(OSError):

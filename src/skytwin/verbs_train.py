@@ -7,8 +7,9 @@ from pathlib import Path
 
 from skytwin.artefact import RUN
 from skytwin.embeddings.places import places_of
+from skytwin.encoders.adapt import crop_pixels
 from skytwin.encoders.encoder import Encoder
-from skytwin.encoders.load import crop_pixels, load_saved
+from skytwin.encoders.load import load_saved
 from skytwin.encoders.recipe import Recipe, read_recipe
 from skytwin.errors import UsageError
 from skytwin.images.cutouts import Cutouts

@@ -8,7 +8,7 @@ import gzip
 import struct
 import zlib
 
-__all__ = ["bz2_bomb", "deflate_bomb", "gzip_bomb", "zeros_zlib"]
+__all__ = ["blosc_bomb", "bz2_bomb", "deflate_bomb", "gzip_bomb", "zeros_zlib", "zstd_bomb"]
 
 _PIECE = 1 << 24
 
@@ -45,3 +45,20 @@ def bz2_bomb(megabytes: int, head: bytes = b"") -> bytes:
     """bzip2 streams one after another."""
     member = bz2.compress(bytes(_PIECE))
     return bz2.compress(head) + member * (-(-megabytes * 2**20 // _PIECE))
+
+
+def zstd_bomb(megabytes: int) -> bytes:
+    """A Zstandard frame that does not say how much it holds: blocks of one byte, repeated."""
+    size = 1 << 17
+    block, last = (struct.pack("<I", size << 3 | 2 | end)[:3] + b"\0" for end in (0, 1))
+    # Neither a single segment nor a content size; a window of 128 KB.
+    return struct.pack("<IBB", 0xFD2FB528, 0, 7 << 3) + block * (megabytes * 8 - 1) + last
+
+
+def blosc_bomb(megabytes: int) -> bytes:
+    """A Blosc chunk of zeros, copied from a small one, that says it holds so much."""
+    from numcodecs import Blosc
+
+    made = bytearray(Blosc("zstd").encode(bytes(1 << 20)))
+    struct.pack_into("<I", made, 4, megabytes << 20)
+    return bytes(made)

@@ -23,7 +23,7 @@ import numpy as np
 import zarr
 
 from .absurd_files import edit, json_values, no_file, whole
-from .bombs import deflate_bomb, gzip_bomb, zeros_zlib
+from .bombs import blosc_bomb, deflate_bomb, gzip_bomb, zeros_zlib, zstd_bomb
 from .case import Absurd, Format, command, ingested
 from .formats_images import npy_heads, picture, plane, stream
 
@@ -388,6 +388,11 @@ _V2 = json_values(
 )  # fmt: skip
 
 
+_SETTINGS = {
+    "blosc": {"typesize": 1, "cname": "zstd", "clevel": 5, "shuffle": "noshuffle", "blocksize": 0}
+}
+
+
 def _zarr_bomb(codec: str, chunk: Callable[[], bytes]) -> Absurd:
     """Chunks that unpack to 2 GB, of an array that says it has small ones."""
 
@@ -395,7 +400,7 @@ def _zarr_bomb(codec: str, chunk: Callable[[], bytes]) -> Absurd:
         path = work / "in.zarr" / "images" / "zarr.json"
         about = json.loads(path.read_text())
         about["codecs"] = [{"name": "bytes", "configuration": {"endian": "little"}},
-                           {"name": codec, "configuration": {"level": 5}}]  # fmt: skip
+                           {"name": codec, "configuration": _SETTINGS.get(codec, {"level": 5})}]  # fmt: skip
         path.write_text(json.dumps(about))
         for file in (work / "in.zarr" / "images" / "c").rglob("*"):
             if file.is_file():
@@ -410,6 +415,12 @@ def _zstd() -> bytes:
 
     piece = bytes(Zstd(level=3).encode(bytes(1 << 27)))
     return piece * 16
+
+
+_ZARR_BOMBS = (
+    _zarr_bomb("gzip", lambda: gzip_bomb(2048)), _zarr_bomb("zstd", _zstd),
+    _zarr_bomb("zstd", lambda: zstd_bomb(2048)), _zarr_bomb("blosc", lambda: blosc_bomb(2047)),
+)  # fmt: skip
 
 
 def _honest_chunk(work: Path, rng: np.random.Generator) -> str:
@@ -532,7 +543,7 @@ FORMATS: tuple[Format, ...] = (
     ),
     _file(
         "zarr-3", "in.zarr", None,
-        (*_V3, _zarr_bomb("gzip", lambda: gzip_bomb(2048)), _zarr_bomb("zstd", _zstd), _honest_chunk),
+        (*_V3, *_ZARR_BOMBS, _honest_chunk),
         fill=_zarr(3), targets=("in.zarr/**/*",),
     ),
     _file("zarr-2", "in.zarr", None, _V2, fill=_zarr(2), targets=("in.zarr/**/*", "in.zarr/**/.z*")),

@@ -22,7 +22,8 @@ from skytwin.answers.intervals import Proportion
 from skytwin.answers.labels import UNSURE, YES, Labels, read_labels
 from skytwin.answers.search import Matches
 from skytwin.errors import DataError, Mismatch, UsageError, unknown
-from skytwin.images.groups import grouped_folds, sky_groups
+from skytwin.images.folds import grouped_folds
+from skytwin.images.groups import sky_groups
 from skytwin.images.where import positive_rows
 
 if TYPE_CHECKING:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,12 +19,12 @@ from scipy.stats import t as student
 from skytwin.answers.intervals import Proportion
 from skytwin.answers.query import Reference, reference_at
 from skytwin.answers.ranking import How, eligible, make_ranker
+from skytwin.answers.resume import Arrays, Job, Steps
 from skytwin.embeddings.neighbours import nearest
 from skytwin.embeddings.table import Embeddings
 from skytwin.errors import DataError, UsageError
 from skytwin.images.groups import first_rows, sky_groups
 from skytwin.images.where import positive_rows
-from skytwin.progress import Progress
 
 __all__ = ["WAYS", "Comparison", "compare"]
 
@@ -146,6 +147,7 @@ def compare(
     same_arcsec: float = 2.0,
     seed: int = 0,
     level: float = 0.95,
+    steps: Steps | None = None,
     quiet: bool = True,
 ) -> Comparison:
     """Score ways of searching by leaving the references out.
@@ -170,6 +172,8 @@ def compare(
     seed : int
         Of the draws and of the background.
     level : float
+    steps : Steps, optional
+        Where what is done is kept, so that a killed run goes on.
     quiet : bool
         Show no progress.
 
@@ -194,13 +198,19 @@ def compare(
     _require_enough(pool, counted, max(counts), max(against), top, conditions)
     base = Proportion.of(len(pool), int(counted.sum()), level)
     cells = [(how, n, q) for n in counts for q in against for how in checked]
-    each = np.empty((len(cells), draws))
-    with Progress("compare", draws * len(cells), unit="searches", quiet=quiet) as bar:
-        for draw in range(draws):
-            drawn = np.random.default_rng([seed, draw]).permutation(pool)[: max(counts)]
-            for cell, (how, n, q) in enumerate(cells):
-                each[cell, draw] = _purity(embeddings, how, drawn[:n], q, hits, counted, top)
-                bar.advance(1)
+
+    def searched(draw: int) -> Arrays:
+        drawn = np.random.default_rng([seed, draw]).permutation(pool)[: max(counts)]
+        found = [_purity(embeddings, how, drawn[:n], q, hits, counted, top) for how, n, q in cells]
+        return {"purity": np.array(found)}
+
+    jobs = [
+        Job(step=("draw", str(draw)), make=partial(searched, draw), count=len(cells))
+        for draw in range(draws)
+    ]
+    kept = Steps() if steps is None else steps
+    made = kept.make("compare", jobs, unit="searches", quiet=quiet)
+    each = np.stack([one["purity"] for one in made], axis=1)
     table, order = _tabulate(cells, each, base.value, level)
     return Comparison(
         table=table,

@@ -8,19 +8,22 @@ from __future__ import annotations
 
 import errno
 import io
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from skytwin.answers.export_fits import fits_bytes
-from skytwin.answers.export_text import csv_parts, ecsv_bytes
-from skytwin.answers.export_votable import votable_bytes
+from skytwin.answers.export_fits import fits_parts
+from skytwin.answers.export_text import csv_parts, ecsv_parts
+from skytwin.answers.export_votable import votable_bytes, votable_parts
 from skytwin.errors import DataError, UsageError, unknown
 from skytwin.files import require_new, write_atomically
 
 __all__ = ["FORMATS", "write_new", "write_table"]
+
+_ROWS_OF_A_GROUP = 2**20  # pyarrow's own
 
 
 def write_table(
@@ -93,7 +96,7 @@ def _writer(parts: Iterable[bytes]) -> Callable[[Path], None]:
     return write
 
 
-def _parquet_bytes(table: pa.Table, meta: Mapping[str, str]) -> bytes:
+def _parquet_parts(table: pa.Table, meta: Mapping[str, str]) -> Iterator[bytes]:
     notes = {
         **(table.schema.metadata or {}),
         **{name.encode(): value.encode() for name, value in meta.items()},
@@ -101,9 +104,37 @@ def _parquet_bytes(table: pa.Table, meta: Mapping[str, str]) -> bytes:
         b"IVOA.VOTable-Parquet.version": b"1.0",
         b"IVOA.VOTable-Parquet.content": votable_bytes(table, meta, rows=False),
     }
-    stream = io.BytesIO()
-    pq.write_table(table.replace_schema_metadata(notes), stream, compression="zstd")
-    return stream.getvalue()
+    whole = table.replace_schema_metadata(notes)
+    stream = _Passing()
+    with pq.ParquetWriter(stream, whole.schema, compression="zstd") as writer:
+        for first in range(0, max(len(whole), 1), _ROWS_OF_A_GROUP):
+            writer.write_table(whole.slice(first, _ROWS_OF_A_GROUP))
+            yield from stream.take()
+    yield from stream.take()
+
+
+class _Passing(io.RawIOBase):
+    """A file to write to whose bytes are taken away part by part."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._parts: list[bytes] = []
+        self._length = 0
+
+    def writable(self) -> bool:
+        return True
+
+    def tell(self) -> int:
+        return self._length
+
+    def write(self, data: Any, /) -> int:
+        self._parts.append(bytes(data))
+        self._length += len(self._parts[-1])
+        return len(self._parts[-1])
+
+    def take(self) -> list[bytes]:
+        taken, self._parts = self._parts, []
+        return taken
 
 
 def _csv_parts(
@@ -113,15 +144,15 @@ def _csv_parts(
     return csv_parts(table)
 
 
-_WRITERS: dict[str, Callable[[pa.Table, Mapping[str, str]], bytes | Iterable[bytes]]] = {
-    ".vot": votable_bytes,
-    ".votable": votable_bytes,
-    ".xml": votable_bytes,
-    ".fits": fits_bytes,
-    ".fit": fits_bytes,
-    ".parquet": _parquet_bytes,
+_WRITERS: dict[str, Callable[[pa.Table, Mapping[str, str]], Iterable[bytes]]] = {
+    ".vot": votable_parts,
+    ".votable": votable_parts,
+    ".xml": votable_parts,
+    ".fits": fits_parts,
+    ".fit": fits_parts,
+    ".parquet": _parquet_parts,
     ".csv": _csv_parts,
-    ".ecsv": ecsv_bytes,
+    ".ecsv": ecsv_parts,
 }
 
 #: Endings that `write_table` knows.

@@ -10,11 +10,11 @@ from collections.abc import Iterable, Iterator, Mapping
 import numpy as np
 import pyarrow as pa
 
-from skytwin.answers.export_plain import PlainColumn, plain_columns
+from skytwin.answers.export_plain import PlainColumn, PlainTable
 
-__all__ = ["csv_bytes", "csv_parts", "ecsv_bytes"]
+__all__ = ["csv_bytes", "csv_parts", "ecsv_parts"]
 
-_ROWS_AT_ONCE = 50_000
+_ROWS_OF_ECSV = 10_000  # astropy keeps a Python object for every cell
 _TO_QUOTE = re.compile(r'[",\r\n]|^\s|\s$')
 
 
@@ -28,13 +28,10 @@ def csv_bytes(table: pa.Table) -> bytes:
 
 def csv_parts(table: pa.Table) -> Iterator[bytes]:
     """What `csv_bytes` gives, some rows at a time."""
-    names = [column.name for column in plain_columns(table.slice(0, 0))]
-    yield _line(map(_quoted, names)).encode("utf-8")
-    # What a list holds is settled by all of its column.
-    whole = any(pa.types.is_nested(kind) for kind in table.schema.types)
-    step = max(len(table), 1) if whole else _ROWS_AT_ONCE
-    for first in range(0, len(table), step):
-        cells = [_cells(column) for column in plain_columns(table.slice(first, step))]
+    plain = PlainTable(table)
+    yield _line(_quoted(column.name) for column in plain.sample()).encode("utf-8")
+    for columns in plain.parts():
+        cells = [_cells(column) for column in columns]
         yield "".join(_line(row) for row in zip(*cells, strict=True)).encode("utf-8")
 
 
@@ -65,16 +62,26 @@ def _json(values: np.ndarray) -> str:
     return json.dumps([None if value != value else value for value in values.tolist()])
 
 
-def ecsv_bytes(table: pa.Table, meta: Mapping[str, str]) -> bytes:
-    """A table as ECSV 1.0 by astropy, which strips blanks at the ends of text.
+def ecsv_parts(table: pa.Table, meta: Mapping[str, str]) -> Iterator[bytes]:
+    """A table as ECSV 1.0 by astropy, which strips blanks at the ends of text, some rows at a time.
 
     Missing and empty text are one.
     """
+    for number, columns in enumerate(PlainTable(table).parts(_ROWS_OF_ECSV)):
+        text = _ecsv(columns, meta)
+        if number:
+            lines = text.splitlines(keepends=True)
+            header = next(n for n, line in enumerate(lines) if not line.startswith("# "))
+            text = "".join(lines[header + 1 :])
+        yield text.encode("utf-8")
+
+
+def _ecsv(columns: list[PlainColumn], meta: Mapping[str, str]) -> str:
     # Slow to import, and no search needs it.
     from astropy.table import Column, MaskedColumn, Table
 
     result = Table(meta=dict(meta))
-    for column in plain_columns(table):
+    for column in columns:
         tags = {
             "name": column.name,
             "unit": column.unit or None,
@@ -90,4 +97,4 @@ def ecsv_bytes(table: pa.Table, meta: Mapping[str, str]) -> bytes:
             result.add_column(Column(values, **tags))
     stream = io.StringIO()
     result.write(stream, format="ascii.ecsv")
-    return stream.getvalue().encode("utf-8")
+    return stream.getvalue()

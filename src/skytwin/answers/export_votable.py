@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import base64
 import io
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from skytwin.answers.export_plain import PlainColumn, plain_columns
+from skytwin.answers.export_binary2 import binary2_rows
+from skytwin.answers.export_plain import PlainColumn, PlainTable
 from skytwin.images.quiet import quiet
 
-__all__ = ["votable_bytes"]
+__all__ = ["votable_bytes", "votable_parts"]
 
 _DATATYPES = {
     "bool": "boolean", "uint8": "unsignedByte", "int16": "short", "int32": "int", "int64": "long",
@@ -21,9 +24,20 @@ _DATATYPES = {
 }  # fmt: skip
 _READABLE_ROWS = 10_000
 _FRAME, _CLOCK = "ICRS", "UTC"
+_OPEN = b'   <DATA>\n    <BINARY2>\n     <STREAM encoding="base64">\n'
+_CLOSE = b"     </STREAM>\n    </BINARY2>\n   </DATA>\n"
 # What the schema lets a UCD be, and DALI 1.1 a time in UTC.
 _UCD = re.compile(r"[A-Za-z0-9_.:;\-]*")
 _TIME = re.compile(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d+)?Z")
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Text:
+    """What all rows of a column of text tell: ``longest`` in units of UTF-16; UTC ``times``."""
+
+    ascii: bool = True
+    longest: int = 0
+    times: bool = False
 
 
 def votable_bytes(
@@ -33,12 +47,7 @@ def votable_bytes(
     rows: bool = True,
     readable_rows: int = _READABLE_ROWS,
 ) -> bytes:
-    """A table as a VOTable document.
-
-    Entries of ``meta`` are INFO elements. The columns ``ra`` and ``dec`` refer to the ICRS by
-    COOSYS, and by the utypes of a group (Demleitner et al. 2010, *Referencing STC in VOTable*,
-    IVOA note 2.0); times in UTC refer to a TIMESYS. Text beyond ASCII is ``unicodeChar``.
-    Missing and empty text are one. A UCD that no VOTable may hold goes into the description.
+    """What `votable_parts` gives, as one.
 
     Parameters
     ----------
@@ -49,10 +58,64 @@ def votable_bytes(
     readable_rows : int
         As many rows are written as text (TABLEDATA), more as BINARY2.
     """
+    if not rows:
+        plain = PlainTable(table)
+        readable = len(plain) <= readable_rows
+        return _document(plain, _texts(plain), meta, [], readable=readable)
+    return b"".join(votable_parts(table, meta, readable_rows=readable_rows))
+
+
+def votable_parts(
+    table: pa.Table, meta: Mapping[str, str], *, readable_rows: int = _READABLE_ROWS
+) -> Iterator[bytes]:
+    """A table as a VOTable document, some rows at a time.
+
+    Entries of ``meta`` are INFO elements. The columns ``ra`` and ``dec`` refer to the ICRS by
+    COOSYS, and by the utypes of a group (Demleitner et al. 2010, *Referencing STC in VOTable*,
+    IVOA note 2.0); times in UTC refer to a TIMESYS. Text beyond ASCII is ``unicodeChar``.
+    Missing and empty text are one. A UCD that no VOTable may hold goes into the description.
+
+    The bytes are those of ``astropy.io.votable``, which writes all but the rows of BINARY2.
+
+    Parameters
+    ----------
+    table : pyarrow.Table
+    meta : mapping of str to str
+    readable_rows : int
+        As many rows are written as text (TABLEDATA) and in one part, more as BINARY2.
+    """
+    plain = PlainTable(table)
+    texts = _texts(plain)
+    if len(plain) <= readable_rows:
+        (columns,) = plain.parts(max(len(plain), 1))
+        yield _document(plain, texts, meta, columns, readable=True)
+        return
+    document = _document(plain, texts, meta, [], readable=False)
+    before, end, after = document.rpartition(b"  </TABLE>\n")
+    yield before + _OPEN
+    left = b""
+    for columns in plain.parts():
+        # Three bytes are four characters: what is left over waits for the next rows.
+        left += binary2_rows(columns, [text.ascii for text in texts])
+        whole = len(left) - len(left) % 3
+        yield base64.b64encode(left[:whole])
+        left = left[whole:]
+    yield base64.b64encode(left) + _CLOSE + end + after
+
+
+def _document(
+    plain: PlainTable,
+    texts: list[_Text],
+    meta: Mapping[str, str],
+    rows: list[PlainColumn],
+    *,
+    readable: bool,
+) -> bytes:
+    """The document with these rows, or with none."""
     # Slow to import, and no search needs it.
     from astropy.io.votable import tree
 
-    columns = plain_columns(table)
+    columns = plain.sample()
     with quiet():  # of odd units and UCDs, which are the catalogue's own and stay
         document = tree.VOTableFile(version="1.4")
         resource = tree.Resource(type="results")
@@ -63,29 +126,43 @@ def votable_bytes(
             resource.infos.append(info)
         element = tree.TableElement(document)
         resource.tables.append(element)
-        layout = "tabledata" if len(table) <= readable_rows else "binary2"
-        for column in columns:
-            element.fields.append(_field(tree, document, column, bounded=layout == "tabledata"))
-        element.create_arrays(len(table) if rows else 0)
+        for column, text in zip(columns, texts, strict=True):
+            element.fields.append(_field(tree, document, column, text, bounded=readable))
+        element.create_arrays(len(rows[0].values) if rows else 0)
         _refer_to_frame(tree, resource, element, columns)
-        _refer_to_clock(tree, resource, element.fields, columns)
-        if rows:
-            for field, column in zip(element.fields, columns, strict=True):
-                _fill(element.array, field.ID, column)
+        _refer_to_clock(tree, resource, element.fields, columns, texts)
+        for field, column in zip(element.fields, rows, strict=False):
+            _fill(element.array, field.ID, column)
         stream = io.BytesIO()
-        document.to_xml(stream, tabledata_format=layout)
+        document.to_xml(stream, tabledata_format="tabledata" if readable else "binary2")
     return stream.getvalue()
 
 
-def _field(tree: Any, document: Any, column: PlainColumn, *, bounded: bool) -> Any:
+def _texts(plain: PlainTable) -> list[_Text]:
+    """What all rows tell, column by column."""
+    return [
+        _text(plain.column(number)) if column.kind == "text" else _Text()
+        for number, column in enumerate(plain.sample())
+    ]
+
+
+def _text(parts: Iterator[PlainColumn]) -> _Text:
+    plain, longest, times = True, 0, True
+    for part in parts:
+        plain = plain and all(text.isascii() for text in part.values)
+        units = (len(text.encode("utf-16-le")) // 2 for text in part.values)
+        longest = max(longest, max(units, default=0))
+        times = times and len(part.values) > 0 and all(map(_TIME.fullmatch, part.values))
+    return _Text(ascii=plain, longest=longest, times=times)
+
+
+def _field(tree: Any, document: Any, column: PlainColumn, text: _Text, *, bounded: bool) -> Any:
     settings: dict[str, str] = {}
     if column.kind == "text":
-        plain = all(text.isascii() for text in column.values)
         # The longest text in units of UTF-16, of which some characters take two: readers then
         # need not guess. In BINARY2 older astropy takes the bound for a fixed length.
-        longest = max((len(text.encode("utf-16-le")) // 2 for text in column.values), default=0)
-        settings["datatype"] = "char" if plain else "unicodeChar"
-        settings["arraysize"] = f"{max(longest, 1)}*" if bounded else "*"
+        settings["datatype"] = "char" if text.ascii else "unicodeChar"
+        settings["arraysize"] = f"{max(text.longest, 1)}*" if bounded else "*"
     else:
         settings["datatype"] = _DATATYPES[column.element.name]
         if column.kind == "list":
@@ -143,16 +220,15 @@ def _refer_to_frame(tree: Any, resource: Any, element: Any, columns: list[PlainC
     element.groups.append(group)
 
 
-def _refer_to_clock(tree: Any, resource: Any, fields: Any, columns: list[PlainColumn]) -> None:
+def _refer_to_clock(
+    tree: Any, resource: Any, fields: Any, columns: list[PlainColumn], texts: list[_Text]
+) -> None:
     """Say of times that end in ``Z`` that they are UTC."""
     clock = _free(_CLOCK, fields)
     times = [
         field
-        for field, column in zip(fields, columns, strict=True)
-        if column.kind == "text"
-        and column.ucd.startswith("time.")
-        and len(column.values)
-        and all(_TIME.fullmatch(text) for text in column.values)
+        for field, column, text in zip(fields, columns, texts, strict=True)
+        if text.times and column.ucd.startswith("time.")
     ]
     for field in times:
         field.ref, field.xtype = clock, "timestamp"

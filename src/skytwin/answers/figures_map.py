@@ -206,7 +206,7 @@ def _plane(found: Map, ax: Axes | None) -> Axes:
 
 
 def _title(found: Map) -> str:
-    name = shorten(found.origin.encoder_name, 28)
+    name = shorten(found.origin.encoder_name, 22)
     return (
         f"{found.title} of {len(found)} objects, {name}; "
         f"trustworthiness {found.quality.trustworthiness:.2f}"

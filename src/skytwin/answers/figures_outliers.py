@@ -112,7 +112,7 @@ def neighbour_distances(found: Outliers) -> Figure:
     figure = new_figure(140, 62)
     order = found.order[:_NAMED]
     for ax, place, label in zip(
-        figure.subplots(1, 2), (0, -1), ("nearest", f"{found.scored.near.rows.shape[1]}th"),
+        figure.subplots(1, 2), (0, -1), ("nearest", f"{found.scored.near.k}th"),
         strict=True,
     ):  # fmt: skip
         ax.tick_params(labelsize=7, width=0.6, length=2.5)
@@ -154,7 +154,7 @@ def oddest(
     order = found.order[: side * side]
     part = found.scored.part
     rows = part.rows[order]
-    names = [str(name) for name in part.embeddings.ids[rows]]
+    names = part.embeddings.names(rows)
     look = Look(display=display, crop=encoded(part.embeddings))
     pictures = look.pictures(source, [source.index[name] for name in names])
     below = [""] * len(names)

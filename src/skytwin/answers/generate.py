@@ -25,15 +25,11 @@ from skytwin.answers.generate_closeness import Comparison
 from skytwin.answers.generate_data import RealImages, find_real
 from skytwin.answers.generate_judges import Judge, own_judge, pixel_judge
 from skytwin.answers.generate_parts import (
-    HELD,
-    REBUILT,
-    SAMPLES,
-    TRAINED,
     Copies,
     Panels,
     compare_light,
-    compare_sets,
     find_copies,
+    fitted_images,
     followed_by,
     held_conditions,
     held_images,
@@ -42,11 +38,12 @@ from skytwin.answers.generate_parts import (
     reconstruction_errors,
     sample_conditions,
     sample_table,
-    search_nearest,
 )
 from skytwin.answers.generate_properties import PropertyComparison
 from skytwin.answers.generate_reconstruction import LinearCode, ReconstructionError
+from skytwin.answers.generate_steps import HELD, REBUILT, SAMPLES, TRAINED, Work
 from skytwin.answers.generate_text import summary
+from skytwin.answers.resume import Steps
 from skytwin.errors import UsageError, unknown
 
 if TYPE_CHECKING:
@@ -157,6 +154,7 @@ def generate(
     permutations: int = 999,
     level: float = 0.95,
     seed: int = 0,
+    steps: Steps | None = None,
     quiet: bool = True,
 ) -> Generated:
     """Draw samples of a VDVAE and compare them with real images.
@@ -191,6 +189,9 @@ def generate(
         Of the intervals.
     seed : int
         Of all random choices.
+    steps : Steps, optional
+        Where what is done is kept, so that a killed run goes on; see `generated_run` in
+        `skytwin.report_generate`.
     quiet : bool
 
     Raises
@@ -226,41 +227,30 @@ def generate(
     )
     measured = max(count, compared)
     values_MK, condition_MK = sample_conditions(generator, real, wanted, measured, seed)
-    samples = generator.sample(
-        measured, temperature=temperature, condition_NK=condition_MK, seed=seed, quiet=quiet
-    )
+    work = Work(generator, real, seed, Steps() if steps is None else steps, quiet)
+    samples = work.sample(measured, temperature, condition_MK)
     held, seen = held_images(real, generator, quiet)
     known = held_conditions(generator, real)
-    rebuilt = generator.reconstruct(np.where(seen, held, np.nan), known, seed=seed, quiet=quiet)
-    near, train = search_nearest(real, generator, (samples, held, rebuilt.mean), seed, quiet)
+    rebuilt = work.reconstruct(np.where(seen, held, np.nan), known)
+    near = work.nearest((samples, held, rebuilt.mean))
     distances = np.split(near.distance, [measured, measured + len(held)])
     nearest = near.place[:measured]
+    train = fitted_images(real, generator, seed, quiet)
+    code = LinearCode.fit(train.reshape(len(train), -1))
     properties, pixels = compare_light(
         (samples, held, rebuilt.mean), isophote, generator.scale, level, seed
     )
-    code = LinearCode.fit(train.reshape(len(train), -1))
-    comparisons = compare_sets(
-        (own_judge(generator), pixel_judge(code), *judges),
-        {
-            SAMPLES: samples,
-            HELD: held,
-            REBUILT: rebuilt.mean,
-            TRAINED: train[: len(held)],
-        },
-        permutations,
-        level,
-        seed,
-        quiet,
-    )
-    codes = generator.encode(samples)
+    asked = (own_judge(generator), pixel_judge(code), *judges)
+    sets = {SAMPLES: samples, HELD: held, REBUILT: rebuilt.mean, TRAINED: train[: len(held)]}
+    judged = work.judged(asked, sets)
+    comparisons = work.compare(asked, judged, permutations, level)
+    codes = judged[0]
     likelihood = None
     if density is not None:
-        shown = {
-            SAMPLES: codes,
-            HELD: generator.encode(held),
-            TRAINED: generator.encode(train[: len(held)]),
+        likelihood = {
+            name: np.asarray(density(codes[name]), dtype=np.float64)
+            for name in (SAMPLES, HELD, TRAINED)
         }
-        likelihood = {name: np.asarray(density(z), dtype=np.float64) for name, z in shown.items()}
     columns = generator.conditioning.columns if generator.conditioning else ()
     drawn = {f"condition_{name}": values_MK[:, place] for place, name in enumerate(columns)}
     return Generated(
@@ -268,7 +258,7 @@ def generate(
         channels=generator.channels,
         pixel_scale=generator.scale,
         table=sample_table(real, nearest, distances, properties, pixels, likelihood, drawn),
-        codes=codes,
+        codes=codes[SAMPLES],
         comparisons=comparisons,
         properties=properties,
         errors=reconstruction_errors(generator, rebuilt, code, held, seen, level, seed),
@@ -278,7 +268,7 @@ def generate(
         followed=followed_by(drawn, properties[1].samples),
         real=real,
         panels=make_panels(
-            generator, real, (held, seen, known), rebuilt, condition_MK, nearest[:count], seed
+            work, generator, real, (held, seen, known), rebuilt, condition_MK, nearest[:count], seed
         ),
         fit=code.images,
         temperature=temperature,

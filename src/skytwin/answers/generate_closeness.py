@@ -190,3 +190,15 @@ class Nearest:
         self.place[nearer] = best[nearer] + self._shown
         self.distance[nearer] = exact[nearer]
         self._shown += len(block_MP)
+
+    def state(self) -> dict[str, np.ndarray]:
+        """What it takes to go on."""
+        return {
+            "place": self.place,
+            "distance": self.distance,
+            "shown": np.array(self._shown),
+        }
+
+    def go_on(self, place: np.ndarray, distance: np.ndarray, shown: np.ndarray) -> None:
+        """From where another stood that looked for the nearest of the same images."""
+        self.place, self.distance, self._shown = place, distance, int(shown)

@@ -7,6 +7,7 @@ training; where that cannot be, another split is made and said so.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,10 +22,11 @@ from skytwin.errors import DataError, SkytwinError, UsageError
 from skytwin.images.columns import numbers
 from skytwin.images.compare import require_same_scale
 from skytwin.images.cutouts import Cutouts
-from skytwin.images.groups import first_rows, grouped_split, sky_groups
+from skytwin.images.folds import grouped_split
+from skytwin.images.groups import first_rows, sky_groups
 from skytwin.images.prepare import Prepare
 
-__all__ = ["RealImages", "column_values", "find_real", "prepared_blocks"]
+__all__ = ["RealImages", "column_values", "find_real", "open_real", "prepared_blocks"]
 
 _BLOCK = 256
 _GROUP_ARCSEC = 2.0
@@ -53,6 +55,13 @@ class RealImages:
     held: np.ndarray
     trained: bool
     note: str
+
+    def digest(self) -> str:
+        """SHA-256 of which images these are."""
+        found = hashlib.sha256(self.cutouts.manifest.fingerprint.encode())
+        for rows in (self.among, self.held):
+            found.update(np.array([len(rows), *rows], dtype="<i8").tobytes())
+        return found.hexdigest()
 
 
 def find_real(
@@ -93,7 +102,7 @@ def find_real(
     DataError
         Fewer than 40 images.
     """
-    cutouts = _open(manifest, data)
+    cutouts = open_real(manifest, data)
     if cutouts.bands != prepare.bands:
         raise UsageError(
             f"{str(cutouts.folder)!r} has bands {', '.join(cutouts.bands)}; the encoder takes "
@@ -119,7 +128,14 @@ def find_real(
     )
 
 
-def _open(manifest: Manifest, data: str | Path | None) -> Cutouts:
+def open_real(manifest: Manifest, data: str | Path | None) -> Cutouts:
+    """The cutouts that an encoder was trained on, or those given.
+
+    Raises
+    ------
+    UsageError
+        They are no longer there and no others are given.
+    """
     if data is not None:
         return Cutouts(data)
     parent = manifest.parents.get("cutouts")

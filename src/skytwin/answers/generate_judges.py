@@ -42,10 +42,13 @@ class Judge:
     name : str
     vectors : callable
         ``(n, C, size, size)`` in [0, 1] to ``(n, D)``.
+    fingerprint : str
+        Of the encoder; empty where it follows from the rest.
     """
 
     name: str
     vectors: Callable[[np.ndarray], np.ndarray]
+    fingerprint: str = ""
 
 
 def own_judge(generator: Generator) -> Judge:
@@ -117,7 +120,7 @@ def encoder_judge(
             ]
         )
 
-    return Judge(name=encoder.name, vectors=vectors)
+    return Judge(name=encoder.name, vectors=vectors, fingerprint=encoder.fingerprint)
 
 
 def flow_density(folder: str | Path, generator: Generator) -> Likelihood:

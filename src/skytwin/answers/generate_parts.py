@@ -11,9 +11,7 @@ import pyarrow as pa
 from scipy.stats import spearmanr
 
 from skytwin.answers.drift import Effect, compare_distances
-from skytwin.answers.generate_closeness import FEWEST, Comparison, Nearest, compare_vectors
 from skytwin.answers.generate_data import RealImages, column_values, prepared_blocks
-from skytwin.answers.generate_judges import Judge
 from skytwin.answers.generate_properties import (
     PropertyComparison,
     compare_property,
@@ -25,6 +23,7 @@ from skytwin.answers.generate_reconstruction import (
     linear_errors,
     measured_error,
 )
+from skytwin.answers.generate_steps import TEMPERATURES, Work
 from skytwin.answers.intervals import Proportion
 from skytwin.errors import DataError
 from skytwin.progress import Progress
@@ -33,15 +32,11 @@ if TYPE_CHECKING:
     from skytwin.encoders.generator import Generator, Reconstructed
 
 __all__ = [
-    "HELD",
-    "REBUILT",
-    "SAMPLES",
-    "TRAINED",
     "Copies",
     "Panels",
     "compare_light",
-    "compare_sets",
     "find_copies",
+    "fitted_images",
     "followed_by",
     "held_conditions",
     "held_images",
@@ -50,17 +45,12 @@ __all__ = [
     "reconstruction_errors",
     "sample_conditions",
     "sample_table",
-    "search_nearest",
 ]
 
 _FIT = 3000  # training images that principal components are fitted on
 _NEAR = 0.01  # of held-out images are as near to a training image
 _SHOWN, _STEPS, _PAIRS = 8, 8, 6
-_TEMPERATURES = (0.3, 0.5, 0.7, 0.85, 1.0)
 _RESAMPLES = 1000
-SAMPLES, REBUILT = "samples", "reconstructions"
-HELD, TRAINED = "held-out images", "training images"
-_PAIRED = ((SAMPLES, HELD), (SAMPLES, REBUILT), (REBUILT, HELD), (TRAINED, HELD))
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -164,24 +154,17 @@ def held_images(
     return np.concatenate(images), np.concatenate(data)
 
 
-def search_nearest(
-    real: RealImages, generator: Generator, sets: Sequence[np.ndarray], seed: int, quiet: bool
-) -> tuple[Nearest, np.ndarray]:
-    """The nearest training image of every image of some sets, and a random part of the former."""
-    wanted = np.concatenate([x.reshape(len(x), -1) for x in sets])
-    found = Nearest(wanted)
-    rng = np.random.default_rng([seed, 42])
-    chosen = rng.permutation(len(real.among))[:_FIT]
-    at = np.full(len(real.among), -1)
-    at[chosen] = np.arange(len(chosen))
-    kept = np.empty((len(chosen), *sets[0].shape[1:]), dtype=np.float32)
-    with Progress("training images", len(real.among), quiet=quiet) as bar:
-        for place, x, _ in prepared_blocks(real.cutouts, real.among, generator.prepare):
-            found.show(x.reshape(len(x), -1))
-            here = at[place]
-            kept[here[here >= 0]] = x[here >= 0]
+def fitted_images(real: RealImages, generator: Generator, seed: int, quiet: bool) -> np.ndarray:
+    """A random part of the training images, in random order."""
+    chosen = np.random.default_rng([seed, 42]).permutation(len(real.among))[:_FIT]
+    order = np.argsort(chosen)
+    rows = real.among[chosen[order]]
+    found = np.empty((len(rows), *generator.image), dtype=np.float32)
+    with Progress("training images", len(rows), quiet=quiet) as bar:
+        for place, x, _ in prepared_blocks(real.cutouts, rows, generator.prepare):
+            found[order[place]] = x
             bar.advance(len(x))
-    return found, kept
+    return found
 
 
 def compare_light(
@@ -203,43 +186,6 @@ def compare_light(
         for place, (name, unit, factor) in enumerate(kinds)
     )
     return found, measured[0][1]
-
-
-def compare_sets(
-    judges: Sequence[Judge],
-    sets: Mapping[str, np.ndarray],
-    permutations: int,
-    level: float,
-    seed: int,
-    quiet: bool,
-) -> tuple[Comparison, ...]:
-    """Every judge on: samples, reconstructions and training images against held-out images, and
-    samples against reconstructions.
-
-    Reconstructions of one half of the held-out images are held against the other half.
-    """
-    found = []
-    with Progress("compare", len(judges) * len(_PAIRED), unit="tests", quiet=quiet) as bar:
-        for judge in judges:
-            vectors = {name: judge.vectors(x) for name, x in sets.items()}
-            # Of an image and its own reconstruction in two sets a classifier would make use.
-            halves = {REBUILT: vectors[REBUILT][::2], HELD: vectors[HELD][1::2]}
-            for one, other in _PAIRED:
-                taken = halves if (one, other) == (REBUILT, HELD) else vectors
-                bar.advance(1)
-                if min(len(taken[one]), len(taken[other])) < FEWEST:
-                    continue
-                found.append(
-                    compare_vectors(
-                        judge.name,
-                        (one, taken[one]),
-                        (other, taken[other]),
-                        permutations=permutations,
-                        level=level,
-                        seed=seed,
-                    )
-                )
-    return tuple(found)
 
 
 def reconstruction_errors(
@@ -334,6 +280,7 @@ def sample_table(
 
 
 def make_panels(
+    work: Work,
     generator: Generator,
     real: RealImages,
     held: tuple[np.ndarray, np.ndarray, np.ndarray | None],
@@ -349,22 +296,21 @@ def make_panels(
     first = order[:_SHOWN]
     count = min(_PAIRS, len(x) // 2)
     ends = order[: 2 * count].reshape(count, 2)
-    masked = np.where(seen, x, np.nan)
-    drawn = None if condition_MK is None else condition_MK[:_SHOWN]
-    sweep = [
-        generator.sample(_SHOWN, temperature=t, condition_NK=drawn, seed=seed)
-        for t in _TEMPERATURES
-    ]
+    sweep, interpolated = work.panels(
+        _SHOWN,
+        None if condition_MK is None else condition_MK[:_SHOWN],
+        np.where(seen, x, np.nan)[ends],
+        None if known is None else known[ends],
+        _STEPS,
+    )
     rows = real.among[nearest]
     shown = [block for _, block, _ in prepared_blocks(real.cutouts, rows, generator.prepare)]
     return Panels(
         real=x[first],
         reconstructed=rebuilt.mean[first],
         top=rebuilt.top[first],
-        interpolated=generator.interpolate(
-            masked[ends], _STEPS, None if known is None else known[ends]
-        ),
-        temperatures=_TEMPERATURES,
-        sweep=np.stack(sweep),
+        interpolated=interpolated,
+        temperatures=TEMPERATURES,
+        sweep=sweep,
         nearest=np.concatenate(shown),
     )

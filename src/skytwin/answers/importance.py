@@ -17,11 +17,13 @@ import pyarrow as pa
 from scipy.stats import rankdata
 
 from skytwin.answers.importance_forest import grow, permuted, r2, r2_interval
+from skytwin.answers.resume import Steps
 from skytwin.embeddings.table import Embeddings
 from skytwin.embeddings.vectors import Vectors
 from skytwin.errors import DataError, UsageError
 from skytwin.images.columns import numbers
-from skytwin.images.groups import grouped_split, sky_groups
+from skytwin.images.folds import grouped_split
+from skytwin.images.groups import sky_groups
 from skytwin.images.where import matching_rows
 
 __all__ = ["Importance", "importance"]
@@ -169,6 +171,7 @@ def importance(
     where: str | None = None,
     seed: int = 0,
     level: float = 0.95,
+    steps: Steps | None = None,
     quiet: bool = True,
 ) -> Importance:
     """Rank the components of the vectors by what they say of a numeric column.
@@ -194,6 +197,8 @@ def importance(
     seed : int
     level : float
         Coverage of the interval of R2.
+    steps : Steps, optional
+        Where what is done is kept, so that a killed run goes on.
     quiet : bool
 
     Raises
@@ -226,7 +231,7 @@ def importance(
     each = np.stack([tree.tree_.predict(x_test)[:, 0] for tree in forest.estimators_])
     predicted = each.mean(axis=0)
     lower, upper = r2_interval(y[test], predicted, groups[test], level, rng)
-    lost = permuted(forest, x_test, y[test], each, repeats, seed, quiet)
+    lost = permuted(forest, x_test, y[test], each, repeats, seed, steps, quiet)
     mean, deviation = _values(embeddings.vectors, rows)
     impurity = forest.feature_importances_
     order = np.lexsort((-impurity, -lost.mean(axis=1)))

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 from sklearn.ensemble import RandomForestRegressor
 
+from skytwin.answers.resume import Arrays, Job, Steps
 from skytwin.embeddings.vectors import Vectors
 from skytwin.errors import DataError
 from skytwin.progress import Progress
@@ -12,6 +15,7 @@ from skytwin.progress import Progress
 __all__ = ["grow", "permuted", "r2", "r2_interval"]
 
 _RESAMPLES = 2000
+_AT_ONCE = 16  # components of a step
 
 
 def grow(
@@ -67,6 +71,7 @@ def permuted(
     each: np.ndarray,
     repeats: int,
     seed: int,
+    steps: Steps | None = None,
     quiet: bool = True,
 ) -> np.ndarray:
     """R2 lost where a component's values are shuffled, shape (D, repeats).
@@ -87,6 +92,8 @@ def permuted(
         What every tree predicts for ``x``.
     repeats, seed : int
         Component ``j`` is shuffled by ``default_rng([seed, 2, j])``.
+    steps : Steps, optional
+        Where what is done is kept.
     quiet : bool
     """
     total, base = each.sum(axis=0), r2(y, each.mean(axis=0))
@@ -94,22 +101,34 @@ def permuted(
     for number, tree in enumerate(forest.estimators_):
         for component in np.unique(tree.tree_.feature[tree.tree_.feature >= 0]):
             users[component].append(number)
-    lost = np.zeros((x.shape[1], repeats))
     stacked = np.tile(x, (repeats, 1))
-    with Progress("shuffle", x.shape[1], unit="components", quiet=quiet) as bar:
-        for component, trees in enumerate(users):
-            if trees:
-                rng = np.random.default_rng([seed, 2, component])
-                shuffled = [rng.permutation(x[:, component]) for _ in range(repeats)]
-                stacked[:, component] = np.concatenate(shuffled)
-                changed = np.tile(total - each[trees].sum(axis=0), repeats)
-                for number in trees:
-                    changed += forest.estimators_[number].tree_.predict(stacked)[:, 0]
-                stacked[:, component] = np.tile(x[:, component], repeats)
-                for repeat, predicted in enumerate(changed.reshape(repeats, -1) / len(each)):
-                    lost[component, repeat] = base - r2(y, predicted)
-            bar.advance(1)
-    return lost
+
+    def lost(some: range) -> Arrays:
+        found = np.zeros((len(some), repeats))
+        for row, component in enumerate(some):
+            trees = users[component]
+            if not trees:
+                continue
+            rng = np.random.default_rng([seed, 2, component])
+            shuffled = [rng.permutation(x[:, component]) for _ in range(repeats)]
+            stacked[:, component] = np.concatenate(shuffled)
+            changed = np.tile(total - each[trees].sum(axis=0), repeats)
+            for number in trees:
+                changed += forest.estimators_[number].tree_.predict(stacked)[:, 0]
+            stacked[:, component] = np.tile(x[:, component], repeats)
+            for repeat, predicted in enumerate(changed.reshape(repeats, -1) / len(each)):
+                found[row, repeat] = base - r2(y, predicted)
+        return {"lost": found}
+
+    starts = range(0, x.shape[1], _AT_ONCE)
+    parts = [range(start, min(start + _AT_ONCE, x.shape[1])) for start in starts]
+    jobs = [
+        Job(step=("shuffle", str(some.start)), make=partial(lost, some), count=len(some))
+        for some in parts
+    ]
+    kept = Steps() if steps is None else steps
+    made = kept.make("shuffle", jobs, unit="components", quiet=quiet)
+    return np.concatenate([one["lost"] for one in made])
 
 
 def r2(y: np.ndarray, predicted: np.ndarray) -> float:

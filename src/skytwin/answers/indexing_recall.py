@@ -37,10 +37,10 @@ _COMBINATIONS: tuple[Combine, ...] = ("mean", "min", "logistic", "lda", "mean+lo
 _REFERENCES, _AMONG = 5, 25
 _CANDIDATES = {
     25: (50, 100, 200, 400, 800, 1600, 3200, 6400),
-    1000: (1500, 2000, 3000, 4000, 6000, 8000, 12000, 16000),
+    1000: (1000, 1050, 1100, 1250, 1500, 2000, 3000, 4000, 6000, 8000, 12000, 16000),
 }
 # Ranking a candidate exactly takes as long as passing over so many codes.
-_RANKING_COST = 8
+_RANKING_COST = 25
 # Reading more of the cells than one in so many is no better than the exact scan.
 _MOST_CELLS = 8
 
@@ -166,7 +166,7 @@ def _cheapest(
     tried: list[tuple[Effort, np.ndarray]] = []
     best: tuple[float, Effort, np.ndarray] | None = None
     for effort, reads in _efforts(index, ladder, cells):
-        if best is not None and reads >= best[0]:
+        if best is not None and reads + _RANKING_COST * ladder[0] >= best[0]:
             break
         shares = _shares(index, directions, own, truth, effort, ladder)
         reached = [c for c, share in shares.items() if share.mean() >= AIMS[depth]]
@@ -198,10 +198,11 @@ def _efforts(index: Index, ladder: Sequence[int], cells: int) -> Any:
         for count in ladder:
             yield Effort(probes=count, candidates=count), float(count)
         return
-    most, probes = min(cells, max(64, cells // _MOST_CELLS)), 1
-    while probes <= most:
-        yield Effort(probes=probes, candidates=ladder[-1]), probes * len(index) / cells
-        probes *= 2
+    most = min(cells, max(64, cells // _MOST_CELLS))
+    twofold = [1 << power for power in range(most.bit_length())]
+    for probes in sorted({*twofold, *(probes * 3 // 2 for probes in twofold)}):
+        if probes <= most:
+            yield Effort(probes=probes, candidates=ladder[-1]), probes * len(index) / cells
 
 
 def _shares(

@@ -34,7 +34,8 @@ from skytwin.embeddings.table import Embeddings, require_comparable
 from skytwin.errors import Mismatch, UsageError
 from skytwin.images import arrow
 from skytwin.images.cutouts import Cutouts
-from skytwin.images.groups import merge_groups, straddling
+from skytwin.images.folds import straddling
+from skytwin.images.groups import merge_groups
 
 __all__ = ["Twins", "find_twins"]
 
@@ -269,7 +270,7 @@ def find_twins(
     frame_arcsec = frames.frame_arcsec if frames is not None else None
     listed = by_position(sets, group_arcsec, frame_arcsec, found, notes)
     comparable = _comparable(sets, notes)
-    near = near_vectors(embeddings, other, seed=seed) if comparable else None
+    near = near_vectors(embeddings, other, seed=seed, quiet=quiet) if comparable else None
     same = same_vectors(embeddings, other) if comparable else _NONE
     threshold = unturned = float("nan")
     blank = 0

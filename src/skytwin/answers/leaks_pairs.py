@@ -225,7 +225,8 @@ def image_pairs(
     blank = tuple(each.blank for each in scans)
     if len(here) < 1 + within or not len(there):
         return ImageOutcome(threshold=_HIGHEST, unturned=_HIGHEST, blank=blank, compared=0)
-    like = nearest_in(one.signature[here], _NEIGHBOURS, None if within else two.signature[there])
+    second = None if within else two.signature[there]
+    like = nearest_in(one.signature[here], _NEIGHBOURS, second, quiet=quiet)
     pairs = np.stack([here[like.rows], there[like.others]], axis=1)
     last = np.flatnonzero(like.rank == like.rank.max())
     typical = float(np.median(like.distance[last]))
@@ -234,7 +235,7 @@ def image_pairs(
     known = found.of_kinds(("same position", "overlapping frames"))[:_MOST_OVERLAPS]
     known = known[~(one.blank[known[:, 0]] | two.blank[known[:, 1]])]
     pairs = _once(pairs, within)
-    comparison = _Comparison(one=one, two=two, frames=frames)
+    comparison = _Comparison(one=one, two=two, frames=frames, quiet=quiet)
     threshold = _limit(comparison.similarities(apart), _SIGMAS)
     peaks = comparison.peaks(pairs)
     step = np.linalg.norm(one.signature[pairs[:, 0]] - two.signature[pairs[:, 1]], axis=1)
@@ -277,9 +278,10 @@ class _Comparison:
     one: Scan
     two: Scan
     frames: Frames
+    quiet: bool
 
     def peaks(self, pairs: np.ndarray) -> Peaks:
-        return coarse(self.one, self.two, pairs[:, 0], pairs[:, 1])
+        return coarse(self.one, self.two, pairs[:, 0], pairs[:, 1], quiet=self.quiet)
 
     def entries(self, pairs: np.ndarray, peaks: Peaks | None = None) -> list[Entry]:
         cleaned = self.one.cleaned and self.two.cleaned
@@ -293,6 +295,7 @@ class _Comparison:
             self.frames.rows[0][pairs[:, 0]],
             self.frames.rows[-1][pairs[:, 1]],
             peaks or self.peaks(pairs),
+            quiet=self.quiet,
         )
         return [
             Entry(kind=KINDS[-1], similarity=a.similarity, turn=a.turn, shift=(a.dy, a.dx))

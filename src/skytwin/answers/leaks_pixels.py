@@ -206,31 +206,36 @@ def scan(cutouts: Cutouts, side: int | None = None, *, quiet: bool = False) -> S
     )
 
 
-def coarse(one: Scan, two: Scan, rows: np.ndarray, others: np.ndarray) -> Peaks:
+def coarse(
+    one: Scan, two: Scan, rows: np.ndarray, others: np.ndarray, *, quiet: bool = True
+) -> Peaks:
     """Correlate the reduced textures of pairs of images, at every turn and shift."""
     side = one.small.shape[1]
     height = np.empty((len(rows), len(TURNS)))
     dy, dx = np.empty((2, len(rows), len(TURNS)), dtype=np.int64)
     reach = max(1, int(_REACH * side))
     moves = np.arange(-reach, reach + 1)
-    for first in range(0, len(rows), _BATCH):
-        part = slice(first, first + _BATCH)
-        here = fft.rfft2(one.small[rows[part]].astype(np.float32))
-        second = two.small[others[part]].astype(np.float32)
-        for turn in range(len(TURNS)):
-            there = fft.rfft2(turned(second, turn))
-            product = fft.irfft2(here * np.conj(there), s=(side, side))
-            window = product[:, (moves % side)[:, None], (moves % side)[None, :]]
-            flat = window.reshape(len(here), -1)
-            at = flat.argmax(axis=1)
-            height[part, turn] = np.take_along_axis(flat, at[:, None], axis=1)[:, 0]
-            dy[part, turn], dx[part, turn] = moves[at // len(moves)], moves[at % len(moves)]
+    with Progress("turn", len(rows), unit="pairs", quiet=quiet) as bar:
+        for first in range(0, len(rows), _BATCH):
+            part = slice(first, first + _BATCH)
+            here = fft.rfft2(one.small[rows[part]].astype(np.float32))
+            second = two.small[others[part]].astype(np.float32)
+            for turn in range(len(TURNS)):
+                there = fft.rfft2(turned(second, turn))
+                product = fft.irfft2(here * np.conj(there), s=(side, side))
+                window = product[:, (moves % side)[:, None], (moves % side)[None, :]]
+                flat = window.reshape(len(here), -1)
+                at = flat.argmax(axis=1)
+                height[part, turn] = np.take_along_axis(flat, at[:, None], axis=1)[:, 0]
+                dy[part, turn], dx[part, turn] = moves[at // len(moves)], moves[at % len(moves)]
+            bar.advance(len(here))
     return Peaks(height=height, dy=dy, dx=dx, side=side)
 
 
 def align(
-    one: Scene, two: Scene, rows: np.ndarray, others: np.ndarray, peaks: Peaks
-) -> list[Alike]:
+    one: Scene, two: Scene, rows: np.ndarray, others: np.ndarray, peaks: Peaks, *,
+    quiet: bool = True,
+) -> list[Alike]:  # fmt: skip
     """Compare pairs of images, moved to lie on each other at their full resolution.
 
     Parameters
@@ -240,17 +245,21 @@ def align(
         Rows of the cutouts.
     peaks : Peaks
         Of the same pairs: the most promising turns, and none at all, are tried.
+    quiet : bool
+        Show no progress.
     """
     result: dict[int, Alike] = {}
     # In order of row, and many at a time: a chunk of the file holds many images.
     order = np.lexsort((others, rows))
     step = _rows_at_once(one.cutouts)
-    for first in range(0, len(order), step):
-        part = order[first : first + step]
-        here = greys(one.cutouts, rows[part], one.side)
-        there = greys(two.cutouts, others[part], two.side)
-        for pair, a, b in zip(part.tolist(), here, there, strict=True):
-            result[pair] = _align(a, b, peaks, pair, one.cleaned and two.cleaned)
+    with Progress("align", len(order), unit="pairs", quiet=quiet) as bar:
+        for first in range(0, len(order), step):
+            part = order[first : first + step]
+            here = greys(one.cutouts, rows[part], one.side)
+            there = greys(two.cutouts, others[part], two.side)
+            for pair, a, b in zip(part.tolist(), here, there, strict=True):
+                result[pair] = _align(a, b, peaks, pair, one.cleaned and two.cleaned)
+                bar.advance(1)
     return [result[pair] for pair in range(len(rows))]
 
 

@@ -7,13 +7,8 @@ import numpy as np
 from skytwin.answers.leaks_pairs import Found
 from skytwin.embeddings.table import Embeddings
 from skytwin.errors import UsageError
-from skytwin.images.groups import (
-    linked_groups,
-    merge_groups,
-    sky_groups,
-    sky_pairs,
-    unit_vectors,
-)
+from skytwin.images.columns import unit_vectors
+from skytwin.images.groups import linked_groups, merge_groups, sky_groups, sky_pairs
 
 __all__ = ["by_position", "linked", "move_elsewhere", "separations"]
 

@@ -16,6 +16,7 @@ from sklearn.neighbors import NearestNeighbors
 
 from skytwin.embeddings.table import Embeddings
 from skytwin.embeddings.vectors import Statistics, Vectors
+from skytwin.progress import Progress
 
 __all__ = [
     "Near",
@@ -71,7 +72,9 @@ class NearVectors:
     typical: float
 
 
-def near_vectors(one: Embeddings, other: Embeddings | None = None, *, seed: int = 0) -> NearVectors:
+def near_vectors(
+    one: Embeddings, other: Embeddings | None = None, *, seed: int = 0, quiet: bool = True
+) -> NearVectors:
     """Near vectors within one embedding, or between two.
 
     Of equal vectors the first speaks for all: `same_vectors` has the others.
@@ -84,7 +87,7 @@ def near_vectors(one: Embeddings, other: Embeddings | None = None, *, seed: int 
         return NearVectors(close=np.empty((0, 2), dtype=np.int64), typical=float("nan"))
     looked = one.vectors if len(here) == len(one) else Vectors([one.vectors.take(here)])
     there = None if other is None else other.vectors
-    found = _projected(looked, one.statistics, _NEIGHBOURS, there, _DIMS, seed)
+    found = _projected(looked, one.statistics, _NEIGHBOURS, there, _DIMS, seed, quiet)
 
     def distances(which: np.ndarray) -> np.ndarray:
         rows, others = found.rows[which], found.others[which]
@@ -187,7 +190,7 @@ def nearest_vectors(
     Near
         ``distance`` is ``1 - cos`` over all dimensions, as in the metric ``standardized``.
     """
-    found = _projected(vectors, statistics, neighbours, other, dims, seed)
+    found = _projected(vectors, statistics, neighbours, other, dims, seed, True)
     looked = vectors if other is None else other
     distance = _distances(vectors, looked, statistics, found.rows, found.others)
     return Near(rows=found.rows, others=found.others, rank=found.rank, distance=distance)
@@ -200,15 +203,18 @@ def _projected(
     other: Vectors | None,
     dims: int,
     seed: int,
+    quiet: bool,
 ) -> Near:
     """Neighbours by the distance in few dimensions, which is never above that in all of them."""
     components = _components(vectors, statistics, dims, seed)
     here = _project(vectors, statistics, components)
     there = None if other is None else _project(other, statistics, components)
-    return nearest_in(here, neighbours, there)
+    return nearest_in(here, neighbours, there, quiet=quiet)
 
 
-def nearest_in(points: np.ndarray, neighbours: int, other: np.ndarray | None = None) -> Near:
+def nearest_in(
+    points: np.ndarray, neighbours: int, other: np.ndarray | None = None, *, quiet: bool = True
+) -> Near:
     """Every point's nearest ones, by exact Euclidean distance; few dimensions, shape (n, d).
 
     Parameters
@@ -218,12 +224,20 @@ def nearest_in(points: np.ndarray, neighbours: int, other: np.ndarray | None = N
         How many of each; fewer where there are fewer.
     other : ndarray, shape (m, d), optional
         Where to look; by default among the other points.
+    quiet : bool
+        Show no progress.
     """
     within = points if other is None else other
     # A point is among its own neighbours, not always as the first: copies are as near.
     count = min(neighbours + (other is None), len(within))
     index = NearestNeighbors(n_neighbors=max(count, 1), algorithm="brute").fit(within)
-    distance, found = index.kneighbors(points)
+    parts = []
+    with Progress("neighbours", len(points), unit="objects", quiet=quiet) as bar:
+        for first in range(0, len(points), _ROWS_AT_ONCE):
+            some = points[first : first + _ROWS_AT_ONCE]
+            parts.append(index.kneighbors(some))
+            bar.advance(len(some))
+    distance, found = (np.concatenate(one) for one in zip(*parts, strict=True))
     rows = np.repeat(np.arange(len(points)), distance.shape[1])
     others, apart = found.reshape(-1).astype(np.int64), distance.reshape(-1).astype(np.float64)
     if other is None:

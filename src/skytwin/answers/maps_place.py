@@ -22,6 +22,7 @@ from skytwin.artefact import Manifest, from_dict
 from skytwin.embeddings.table import Embeddings
 from skytwin.errors import Mismatch, UsageError
 from skytwin.images.compare import require_same_scale
+from skytwin.progress import Progress
 
 __all__ = ["MAP", "Placement", "open_map", "place", "stored", "write_model"]
 
@@ -37,10 +38,9 @@ class Placement:
 
     Attributes
     ----------
-    ids : ndarray, shape (M,), dtype object (str)
     xy : ndarray, shape (M, 2), float32
-    nearest : ndarray, shape (M,), dtype object (str)
-        The object of the map that each is most like.
+    near : ndarray, shape (M,), int64
+        Row on the map of the object that each is most like.
     distance : ndarray, shape (M,), float64
         To it, between principal components.
     farther_than : ndarray, shape (M,), float64
@@ -50,26 +50,36 @@ class Placement:
     embeddings : Embeddings
     """
 
-    ids: np.ndarray
     xy: np.ndarray
-    nearest: np.ndarray
+    near: np.ndarray
     distance: np.ndarray
     farther_than: np.ndarray
     map: Map
     embeddings: Embeddings
 
     def __len__(self) -> int:
-        return len(self.ids)
+        return len(self.xy)
+
+    @property
+    def ids(self) -> np.ndarray:
+        """Identifiers, shape (M,), dtype object (str)."""
+        return self.embeddings.ids
+
+    @property
+    def nearest(self) -> np.ndarray:
+        """The object of the map that each is most like, shape (M,), dtype object (str)."""
+        found: np.ndarray = self.map.ids[self.near]
+        return found
 
     @property
     def table(self) -> pa.Table:
         """``id``, ``x``, ``y``, ``nearest``, ``distance``, ``farther_than``."""
         return pa.table(
             {
-                "id": pa.array(self.ids, pa.string()),
+                "id": self.embeddings.column("id").combine_chunks(),
                 "x": self.xy[:, 0],
                 "y": self.xy[:, 1],
-                "nearest": pa.array(self.nearest, pa.string()),
+                "nearest": pa.array(self.map.ids, pa.string()).take(pa.array(self.near)),
                 "distance": self.distance,
                 "farther_than": self.farther_than,
             }
@@ -111,16 +121,18 @@ def place(onto: Map | str | Path, embeddings: Embeddings, *, quiet: bool = True)
     _require_same(found.origin, embeddings)
     xy = np.empty((len(embeddings), 2), dtype=np.float32)
     near, apart = np.empty(len(embeddings), dtype=np.int64), np.empty(len(embeddings))
-    for start in range(0, len(embeddings), _AT_ONCE):
-        rows = np.arange(start, min(start + _AT_ONCE, len(embeddings)))
-        new = scores_of(found.space, embeddings, rows)
-        xy[rows] = _placed(found, new, quiet)
-        nearest, distance = nearest_scores(found.scores, 1, new)
-        near[rows], apart[rows] = nearest[:, 0], distance[:, 0]
+    with Progress("place", len(embeddings), unit="objects", quiet=quiet) as bar:
+        for start in range(0, len(embeddings), _AT_ONCE):
+            rows = np.arange(start, min(start + _AT_ONCE, len(embeddings)))
+            new = scores_of(found.space, embeddings, rows)
+            embeddings.vectors.release()
+            xy[rows] = _placed(found, new)
+            nearest, distance = nearest_scores(found.scores, 1, new)
+            near[rows], apart[rows] = nearest[:, 0], distance[:, 0]
+            bar.advance(len(rows))
     return Placement(
-        ids=embeddings.ids,
         xy=xy,
-        nearest=found.ids[near],
+        near=near,
         distance=apart,
         farther_than=_rank(found, apart),
         map=found,
@@ -128,11 +140,11 @@ def place(onto: Map | str | Path, embeddings: Embeddings, *, quiet: bool = True)
     )
 
 
-def _placed(found: Map, new: np.ndarray, quiet: bool) -> np.ndarray:
+def _placed(found: Map, new: np.ndarray) -> np.ndarray:
     """Places of objects with these scores, shape (m, 2)."""
     used = found.settings
     if used.method == "tsne":
-        return place_tsne(found.scores, found.xy, new, seed=used.seed, threads=1, quiet=quiet)
+        return place_tsne(found.scores, found.xy, new, seed=used.seed, threads=1, quiet=True)
     if used.method == "umap":
         return place_umap(found.scores, found.xy, new, neighbours=used.neighbours, seed=used.seed)
     return new[:, :2]

@@ -32,7 +32,8 @@ from skytwin.densities.flow import PRESETS, Flow, preset
 from skytwin.densities.flow_store import open_flow, require_same_encoder
 from skytwin.embeddings.table import Embeddings, require_comparable
 from skytwin.errors import DataError, UsageError
-from skytwin.images.groups import grouped_split, shared_places
+from skytwin.images.folds import grouped_split
+from skytwin.images.groups import shared_places
 from skytwin.images.where import matching_rows, positive_rows
 
 __all__ = ["Outliers", "outliers"]
@@ -133,7 +134,7 @@ class Outliers:
             values = "".join(f"{_percent(row[f'{name}_percentile']):>13}" for name in names)
             lines.append(f"  {_cut(row['id'] + kind):<{_WIDE}}{values}")
         near = self.reference.near
-        heads = f"{'nearest':>13}{f'{near.rows.shape[1]}th':>13}"
+        heads = f"{'nearest':>13}{f'{near.k}th':>13}"
         lines.append(f"  {'distances to reference objects':<{_WIDE}}{heads}")
         for row in rows:
             values = "".join(
@@ -244,6 +245,9 @@ def outliers(
     seen = int(np.isnan(scored.scores.get("flow", np.zeros(1))).sum())
     if seen:
         notes.append(f"{seen} objects without a flow score: the flow has seen them")
+    checks = _checks(
+        scored, standard, found if reference is None else {"": scored, **found}, truth, used
+    )
     known_flow = flows[0] if flows else flow if isinstance(flow, Flow) else None
     return Outliers(
         table=_table(scored, standard, label),
@@ -252,9 +256,7 @@ def outliers(
         against=found,
         flows=tuple(flows),
         flow=known_flow if "flow" in used.methods else None,
-        checks=_checks(
-            scored, standard, found if reference is None else {"": scored, **found}, truth, used
-        ),
+        checks=checks,
         notes=tuple(notes),
         settings=used,
         label=label,
@@ -301,18 +303,17 @@ def _order(scored: Scored) -> np.ndarray:
 def _table(scored: Scored, reference: Scored, label: str | None) -> pa.Table:
     part = scored.part
     order = _order(scored)
-    ids = part.embeddings.ids[part.rows]
+    ids, others = part.embeddings.column("id"), reference.part.embeddings.column("id")
     near = scored.near
-    nearest = reference.part.embeddings.ids[near.rows[:, 0]]
     columns: dict[str, Any] = {
         "rank": np.arange(1, len(order) + 1),
-        "id": pa.array(ids[order], pa.string()),
+        "id": ids.take(pa.array(part.rows[order])),
     }
     for method in (ENSEMBLE, *(name for name in scored.scores if name != ENSEMBLE)):
         columns[method] = scored.scores[method][order]
         columns[f"{method}_percentile"] = scored.percentiles[method][order]
     columns |= {
-        "nearest_id": pa.array(nearest[order], pa.string()),
+        "nearest_id": others.take(pa.array(near.rows[order])),
         "nearest_distance": near.distance[order, 0],
         "nearest_percentile": scored.near_percentile[order, 0],
         "distance_25": near.distance[order, -1],

@@ -10,7 +10,7 @@ import pyarrow as pa
 from scipy.stats import rankdata
 
 from skytwin.answers.intervals import Proportion
-from skytwin.answers.probe_metrics import Estimate, Outputs, Resamples, estimates, replicates
+from skytwin.answers.probe_metrics import Estimate, Resamples, area
 from skytwin.errors import DataError
 
 __all__ = ["FIRST", "Checked", "check_scores"]
@@ -102,34 +102,77 @@ def check_scores(
     DataError
         There are no positives, or nothing else.
     """
+    areas = _areas(what, scores, truth, groups, seed)
     found = []
     for method, given in scores.items():
         known = ~np.isnan(given)
-        # Ranks, because a density of zero has an infinite score.
-        rank, positive, group = rankdata(given[known]), truth[known], groups[known]
-        if positive.all() or not positive.any():
-            raise DataError(
-                f"{what}: {int(positive.sum())} of {len(positive)} objects are positive; expected "
-                "some, and some others"
-            )
-        order = np.argsort(-rank, kind="stable")
+        positive, group = truth[known], groups[known]
+        order = np.argsort(-rankdata(given[known]), kind="stable")
         _, at = np.unique(group[order], return_index=True)
         alone = positive[order[np.sort(at)]]
-        outputs = Outputs(
-            values=np.stack([-rank, rank], axis=1),
-            probability=None,
-            predicted=np.zeros(len(rank), dtype=np.int64),
-        )
-        label = positive.astype(np.int64)
-        drawn = replicates(outputs, label, Resamples(group=group, count=_RESAMPLES, seed=seed))
+        objects = [len(np.unique(group[positive == kind])) for kind in (False, True)]
+        value, drawn = areas[method]
         first = alone[:FIRST]
         found.append(
             Checked(
                 what=what,
                 method=method,
-                auc=estimates(outputs, label, group, drawn, level)["auc"],
+                auc=area(value, drawn, objects, level),
                 purity=Proportion.of(int(first.sum()), len(first), level),
                 base=Proportion.of(int(alone.sum()), len(alone), level),
             )
         )
     return tuple(found)
+
+
+def _areas(
+    what: str, scores: Mapping[str, np.ndarray], truth: np.ndarray, groups: np.ndarray, seed: int
+) -> dict[str, tuple[float, np.ndarray]]:
+    """The area of every method, and those of the resamples, (500,).
+
+    Equivalent to `skytwin.answers.probe_metrics.replicates`, whose resamples these are; methods
+    that score the same objects share them, and no resample is sorted. All sums are of whole and
+    half numbers and so exact in any order.
+    """
+    alike: dict[bytes, list[str]] = {}
+    for method, given in scores.items():
+        alike.setdefault(np.packbits(np.isnan(given)).tobytes(), []).append(method)
+    found = {}
+    for methods in alike.values():
+        known = ~np.isnan(scores[methods[0]])
+        positive = truth[known]
+        if positive.all() or not positive.any():
+            raise DataError(
+                f"{what}: {int(positive.sum())} of {len(positive)} objects are positive; expected "
+                "some, and some others"
+            )
+        curves = [_Curve(scores[method][known], positive) for method in methods]
+        again = Resamples(group=groups[known], count=_RESAMPLES, seed=seed)
+        drawn = [[curve.area(row) for curve in curves] for some in again.blocks() for row in some]
+        ones = np.ones(len(positive))
+        for method, curve, values in zip(methods, curves, zip(*drawn, strict=True), strict=True):
+            found[method] = (curve.area(ones), np.array(values))
+    return found
+
+
+class _Curve:
+    """Where scores lie among those of the positives."""
+
+    def __init__(self, scores: np.ndarray, positive: np.ndarray) -> None:
+        edges = np.unique(scores[positive])
+        place = np.searchsorted(edges, scores)
+        met = edges[np.minimum(place, len(edges) - 1)] == scores
+        # Odd numbers for the scores of positives, even ones for what lies between.
+        self._place = 2 * place + (met & (place < len(edges)))
+        self._positive = np.flatnonzero(positive)
+        self._count = 2 * len(edges) + 1
+
+    def area(self, weight: np.ndarray) -> float:
+        """Share of weighted pairs in order, ties counted half; NaN where one kind has no weight."""
+        every = np.bincount(self._place, weight, self._count)
+        rows = self._positive
+        above = np.bincount(self._place[rows], weight[rows], self._count)
+        below = every - above
+        pairs = (above * (np.cumsum(below) - below / 2)).sum()
+        with np.errstate(invalid="ignore"):
+            return float(pairs / (above.sum() * below.sum()))

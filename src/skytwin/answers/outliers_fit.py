@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from skytwin.answers.outliers_near import Near, nearest_of
 from skytwin.answers.outliers_scores import (
     METHODS,
     Method,
@@ -25,7 +25,8 @@ from skytwin.embeddings.neighbours_many import NearestMany, nearest_many
 from skytwin.embeddings.table import Embeddings
 from skytwin.embeddings.vectors import Vectors, measure
 from skytwin.errors import DataError
-from skytwin.images.groups import grouped_folds, shared_places, sky_groups
+from skytwin.images.folds import grouped_folds
+from skytwin.images.groups import shared_places, sky_groups
 from skytwin.progress import Progress
 
 __all__ = [
@@ -114,8 +115,9 @@ class Scored:
         mean of the percentiles.
     percentiles : dict of str to ndarray, shape (n,)
         Among the reference, 0 to 100; of the ensemble, too.
-    near : NearestMany
-        The 25 nearest reference objects, the object's own group left out.
+    near : Near
+        The nearest reference object and the distance to it and to the 25th, the object's own group
+        left out.
     near_percentile : ndarray, shape (n, 2)
         Percentiles of the distance to the nearest and to the 25th among those of the reference.
     """
@@ -123,39 +125,34 @@ class Scored:
     part: Part
     scores: dict[str, np.ndarray]
     percentiles: dict[str, np.ndarray]
-    near: NearestMany
+    near: Near
     near_percentile: np.ndarray
 
 
 def joined(whole: Part, one: Scored, other: Scored) -> Scored:
-    """Scores of a part from those of two halves of it."""
-    halves = [(np.searchsorted(whole.rows, half.part.rows), half) for half in (one, other)]
+    """Scores of a part from those of two halves of it; the other's are used up."""
+    halves = [np.searchsorted(whole.rows, half.part.rows) for half in (one, other)]
 
-    def put(of: Callable[[Scored], np.ndarray]) -> np.ndarray:
-        first = of(one)
-        both = np.empty((len(whole.rows), *first.shape[1:]), dtype=first.dtype)
-        for places, half in halves:
-            both[places] = of(half)
+    def put(mine: np.ndarray, more: np.ndarray) -> np.ndarray:
+        both = np.empty((len(whole.rows), *mine.shape[1:]), dtype=mine.dtype)
+        for places, values in zip(halves, (mine, more), strict=True):
+            both[places] = values
         return both
 
     names = list(one.scores)
     return Scored(
         part=whole,
-        scores={name: put(partial(_score_of, name)) for name in names},
-        percentiles={name: put(partial(_percentile_of, name)) for name in names},
-        near=NearestMany(
-            rows=put(lambda half: half.near.rows), distance=put(lambda half: half.near.distance)
+        scores={name: put(one.scores[name], other.scores.pop(name)) for name in names},
+        percentiles={
+            name: put(one.percentiles[name], other.percentiles.pop(name)) for name in names
+        },
+        near=Near(
+            rows=put(one.near.rows, other.near.rows),
+            distance=put(one.near.distance, other.near.distance),
+            k=one.near.k,
         ),
-        near_percentile=put(lambda half: half.near_percentile),
+        near_percentile=put(one.near_percentile, other.near_percentile),
     )
-
-
-def _score_of(name: str, one: Scored) -> np.ndarray:
-    return one.scores[name]
-
-
-def _percentile_of(name: str, one: Scored) -> np.ndarray:
-    return one.percentiles[name]
 
 
 def encoder_of(embeddings: Embeddings) -> dict[str, Any]:
@@ -203,6 +200,7 @@ def score_sets(
     asked: dict[str, Asked] = {}  # how each method scores objects that are not in the reference
     beside = _beside(reference, x)
     near = beside(reference, x, quiet)
+    ordinary = near.distance[:, [0, -1]]
     flows: list[Flow] = []
     for method in methods:
         if method == "knn":
@@ -227,45 +225,53 @@ def score_sets(
         for number, model in enumerate(models):
             held[method][fold == number] = model(x[fold == number])
         asked[method] = _asks(models)
-    own = _scored(reference, near, near, held, held, fold, flow, itself=True)
-    found_sets = {}
-    for name, part in others.items():
-        beside_part, each = _ask_all(part, methods, asked, beside, quiet)
-        found_sets[name] = _scored(part, beside_part, near, each, held, fold, flow)
-    return (
-        _with_ensemble(own, own, methods),
-        {name: _with_ensemble(one, own, methods) for name, one in found_sets.items()},
-        flows,
-    )
+    alone = _scored(reference, near, ordinary, held, held, fold, flow, itself=True)
+    own = _with_ensemble(alone, alone, methods)
+
+    def score(some: Part) -> Scored:
+        x = some.vectors()
+        found = beside(some, x, True)
+        near_by = found.distance[:, :_MEAN_OF].mean(axis=1)[None]
+        each: dict[str, np.ndarray] = {
+            name: near_by if name == "knn" else asked[name](some, x) for name in methods
+        }
+        return _with_ensemble(_scored(some, found, ordinary, each, held, fold, flow), own, methods)
+
+    return own, {name: _score_all(part, score, quiet) for name, part in others.items()}, flows
 
 
-def _ask_all(
-    part: Part,
-    methods: tuple[Method, ...],
-    asked: Mapping[str, Asked],
-    beside: Callable[[Part, np.ndarray, bool], NearestMany],
-    quiet: bool,
-) -> tuple[NearestMany, dict[str, np.ndarray]]:
-    """Neighbours and scores (K, n) of a part, so many of its objects at a time."""
-    nears: list[NearestMany] = []
-    each: dict[str, list[np.ndarray]] = {method: [] for method in methods}
+def _score_all(part: Part, score: Callable[[Part], Scored], quiet: bool) -> Scored:
+    """A part scored so many of its objects at a time."""
+    whole: Scored | None = None
     with Progress(part.name, len(part.rows), unit="objects", quiet=quiet) as progress:
         for start in range(0, len(part.rows), _AT_ONCE):
-            some = part.some(slice(start, start + _AT_ONCE))
-            x = some.vectors()
-            nears.append(beside(some, x, True))
-            for method in methods:
-                if method == "knn":
-                    scores = nears[-1].distance[:, :_MEAN_OF].mean(axis=1)[None]
-                else:
-                    scores = asked[method](some, x)
-                each[method].append(scores)
-            progress.advance(len(some.rows))
-    near = NearestMany(
-        rows=np.concatenate([one.rows for one in nears]),
-        distance=np.concatenate([one.distance for one in nears]),
+            found = score(part.some(slice(start, start + _AT_ONCE)))
+            whole = whole or _room(part, found)
+            for into, values in zip(_arrays(whole), _arrays(found), strict=True):
+                into[start : start + len(values)] = values
+            progress.advance(len(found.part.rows))
+    assert whole is not None  # a part has objects
+    return whole
+
+
+def _room(part: Part, like: Scored) -> Scored:
+    """What the scores of a part are written to."""
+
+    def empty(array: np.ndarray) -> np.ndarray:
+        return np.empty((len(part.rows), *array.shape[1:]), dtype=array.dtype)
+
+    return Scored(
+        part=part,
+        scores={name: empty(array) for name, array in like.scores.items()},
+        percentiles={name: empty(array) for name, array in like.percentiles.items()},
+        near=Near(rows=empty(like.near.rows), distance=empty(like.near.distance), k=like.near.k),
+        near_percentile=empty(like.near_percentile),
     )
-    return near, {method: np.concatenate(parts, axis=1) for method, parts in each.items()}
+
+
+def _arrays(scored: Scored) -> list[np.ndarray]:
+    near = [scored.near.rows, scored.near.distance, scored.near_percentile]
+    return [*scored.scores.values(), *scored.percentiles.values(), *near]
 
 
 def _asks(models: list[Scoring]) -> Asked:
@@ -277,7 +283,7 @@ def _asks_flow(flow: Flow, group_arcsec: float) -> Asked:
 
 
 def _scored(
-    part: Part, near: NearestMany, ordinary: NearestMany, each: dict[str, np.ndarray],
+    part: Part, near: NearestMany, ordinary: np.ndarray, each: dict[str, np.ndarray],
     held: dict[str, np.ndarray], fold: np.ndarray, flow: Flow | FlowSettings, *,
     itself: bool = False,
 ) -> Scored:  # fmt: skip
@@ -296,8 +302,8 @@ def _scored(
     nearest = [
         percentile(
             near.distance[None, :, place],
-            ordinary.distance[:, place],
-            np.zeros(len(ordinary.distance), dtype=np.int64),
+            ordinary[:, place],
+            np.zeros(len(ordinary), dtype=np.int64),
             itself=itself,
         )
         for place in (0, -1)
@@ -306,7 +312,7 @@ def _scored(
         part=part,
         scores=scores,
         percentiles=percentiles,
-        near=near,
+        near=Near.of(near),
         near_percentile=np.stack(nearest, axis=1),
     )
 
@@ -347,15 +353,17 @@ def _beside(reference: Part, x: np.ndarray) -> Callable[[Part, np.ndarray, bool]
     def standardized(given: np.ndarray) -> np.ndarray:
         return np.asarray((given - known.mean) * inverse, dtype=np.float32)
 
-    vectors = Vectors([standardized(x)])
+    ordinary = standardized(x)
+    vectors = Vectors([ordinary])
     statistics = measure(vectors)
 
     def find(part: Part, given: np.ndarray, quiet: bool) -> NearestMany:
-        own = part.groups if part is reference else None
         z = standardized(given)
-        found = nearest_many(
-            vectors, statistics, z, k, groups=reference.groups, own=own, quiet=quiet
-        )
+        if part is reference:
+            own = reference.groups
+            found = nearest_many(vectors, statistics, z, k, groups=own, own=own, quiet=quiet)
+        else:
+            found = nearest_of(ordinary, statistics, z, k)
         return NearestMany(rows=reference.rows[found.rows], distance=found.distance)
 
     return find
@@ -370,7 +378,7 @@ def _fit_flows(
     return [
         fit_flow(
             x,
-            reference.embeddings.ids[reference.rows],
+            np.array(reference.embeddings.names(reference.rows), dtype=object),
             reference.groups,
             fold == number,
             settings,
@@ -394,7 +402,7 @@ def _seen_apart(
 ) -> np.ndarray:
     """Scores by a fitted flow; NaN for what it has seen."""
     scores = -Likelihood(flow)(x, quiet=quiet)
-    ids = part.embeddings.ids[part.rows]
+    ids = np.array(part.embeddings.names(part.rows), dtype=object)
     seen = shared_places(flow.places, part.places(), group_arcsec, len(ids))
     if flow.encoder.get("embedding") == part.embeddings.as_parent().fingerprint:
         seen |= np.isin(ids.astype(str), flow.ids.astype(str))

@@ -24,9 +24,9 @@ from skytwin.answers.probe_data import (
 )
 from skytwin.answers.probe_kept import KeptProbe, keep
 from skytwin.answers.probe_metrics import Resamples
-from skytwin.answers.probe_resume import Fits
 from skytwin.answers.probe_run import budgets_within
 from skytwin.answers.probe_score import CURVES, METRICS, Score, Work, compared, every_label
+from skytwin.answers.resume import Steps
 from skytwin.embeddings.engine import Engine
 from skytwin.embeddings.table import Embeddings
 from skytwin.errors import UsageError, unknown
@@ -316,7 +316,7 @@ def probe(
         scores: list[Score] = []
         curves: list[dict[str, Any]] = []
         drawn: dict[tuple[str, str], dict[str, np.ndarray]] = {}
-        total, fits = len(sources) * len(chosen) * steps, Fits(run)
+        total, fits = len(sources) * len(chosen) * steps, Steps(run)
         with Progress("probe", total, done=len(fits), unit="fits", quiet=quiet) as bar:
             work = Work(
                 labelled=labelled,

@@ -30,7 +30,7 @@ from sklearn.svm import SVC
 
 from skytwin.answers.probe_metrics import Outputs
 from skytwin.errors import DataError, UsageError, unknown
-from skytwin.images.groups import grouped_folds
+from skytwin.images.folds import grouped_folds
 
 __all__ = [
     "CLASSIFIERS",

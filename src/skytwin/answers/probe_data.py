@@ -12,8 +12,9 @@ import numpy as np
 from skytwin.embeddings.table import Embeddings
 from skytwin.errors import DataError, Mismatch, UsageError, unknown
 from skytwin.images.cutouts import Cutouts
+from skytwin.images.folds import grouped_split
 from skytwin.images.framing import central
-from skytwin.images.groups import grouped_split, sky_groups
+from skytwin.images.groups import sky_groups
 from skytwin.images.where import matching_rows
 
 __all__ = [

@@ -25,7 +25,7 @@ from skytwin.artefact import Manifest, json_bytes
 from skytwin.embeddings.table import Embeddings
 from skytwin.errors import DamagedArtefact, Mismatch, UsageError
 from skytwin.images.compare import require_same_scale
-from skytwin.images.groups import grouped_folds
+from skytwin.images.folds import grouped_folds
 
 __all__ = ["KeptProbe", "Part", "keep", "open_probes", "require_keepable"]
 

@@ -18,6 +18,7 @@ __all__ = [
     "Estimate",
     "Outputs",
     "Resamples",
+    "area",
     "calibration_error",
     "confusion",
     "cross_validated",
@@ -194,10 +195,31 @@ def estimates(
             number = counts.get(name, classes * min(objects))
             low, high = jeffreys(np.array([value * number]), np.array([number]), level)
             lower, upper = min(lower, low[0]), max(upper, high[0])
-        elif name == "auc" and value in (0.0, 1.0):
-            lower, upper = _newcombe(value, min(objects), sum(objects) - min(objects), level)
+        elif name == "auc":
+            found[name] = area(value, drawn[name], objects, level)
+            continue
         found[name] = Estimate(value=value, lower=float(lower), upper=float(upper))
     return found
+
+
+def area(value: float, drawn: np.ndarray, objects: Sequence[int], level: float) -> Estimate:
+    """An area under the curve with the interval that `estimates` gives it.
+
+    Parameters
+    ----------
+    value : float
+    drawn : ndarray, shape (count,)
+        Of resamples.
+    objects : sequence of int
+        How many there are of each class.
+    level : float
+    """
+    if value in (0.0, 1.0):
+        lower, upper = _newcombe(value, min(objects), sum(objects) - min(objects), level)
+    else:
+        tail = (1 - level) / 2
+        lower, upper = np.nanquantile(drawn, [tail, 1 - tail])
+    return Estimate(value=value, lower=float(lower), upper=float(upper))
 
 
 def _newcombe(value: float, one: int, other: int, level: float) -> tuple[float, float]:

@@ -11,7 +11,8 @@ from threadpoolctl import threadpool_limits
 from skytwin.answers.probe_classifiers import fit_classifier, standardisation
 from skytwin.answers.probe_data import Labelled, Source
 from skytwin.answers.probe_metrics import Outputs, Resamples, measure, replicates
-from skytwin.images.groups import first_rows, grouped_folds
+from skytwin.images.folds import grouped_folds
+from skytwin.images.groups import first_rows
 
 __all__ = [
     "Scaling",

@@ -25,9 +25,9 @@ from skytwin.answers.probe_metrics import (
     reliability_of,
     replicates,
 )
-from skytwin.answers.probe_resume import Arrays, Fits
 from skytwin.answers.probe_run import draw_labels, few_labels, folded
 from skytwin.answers.probe_steps import Fit, Step, as_outputs, fitted
+from skytwin.answers.resume import Arrays, Steps
 from skytwin.embeddings.engine import Engine
 from skytwin.progress import Progress
 
@@ -102,7 +102,7 @@ class Work:
     seed: int
     jobs: int
     level: float
-    fits: Fits
+    fits: Steps
     bar: Progress
 
     def fit_elsewhere(

@@ -9,8 +9,8 @@ import numpy as np
 
 from skytwin.answers.probe_data import Labelled, Source
 from skytwin.answers.probe_metrics import Outputs
-from skytwin.answers.probe_resume import Arrays
 from skytwin.answers.probe_run import fit_all, scores_of
+from skytwin.answers.resume import Arrays
 
 __all__ = ["Fit", "Step", "as_outputs", "fitted"]
 

@@ -14,8 +14,8 @@ from skytwin.answers.query import Reference
 from skytwin.answers.ranking import LEARNED, How
 from skytwin.artefact import MANIFEST
 from skytwin.embeddings.engine import Engine
-from skytwin.embeddings.index import Effort, Index, default_folder
-from skytwin.embeddings.neighbours import Neighbours, nearest, within
+from skytwin.embeddings.index import FEW_HIDDEN, Effort, Index, default_folder
+from skytwin.embeddings.neighbours import Neighbours, nearest, selective, within
 from skytwin.embeddings.ranker import Ranker
 from skytwin.embeddings.spread import Spread
 from skytwin.embeddings.table import Embeddings
@@ -27,6 +27,8 @@ __all__ = ["DEPTHS", "Found", "find", "kind_of"]
 DEPTHS = (25, 1000)
 # A scan of less takes about as long as opening an index (benchmarks/search_scale.py).
 WORTH_BYTES = 1 << 29
+# To rank so many exactly takes some hundredths of a second, and misses none.
+_FEW_KEPT = 16 * DEPTHS[-1]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -50,12 +52,16 @@ class Found:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class _Route:
-    """An index with the effort that reached the recall it was measured at."""
+    """An index with the effort that reached the recall it was measured at.
+
+    ``among``: of what a filter leaves, only what is so near of all has that recall.
+    """
 
     index: Index
     effort: Effort
     recall: dict[str, Any]
     depth: int
+    among: int | None
 
 
 def kind_of(how: How, references: int) -> str | None:
@@ -110,18 +116,24 @@ def find(
             "an index is searched in one process; leave out --index, or --workers and --dask"
         )
     count = len(embeddings) if keep is None else int(np.count_nonzero(keep))
-    route: _Route | str = ""
+    routes: list[_Route] | str = ""
     if not exact and engine is None:
-        route = _route(embeddings, how, len(references), k, radius, count, index)
-    if isinstance(route, _Route):
-        found = route.index.nearest(embeddings.vectors, ranker, k, route.effort, keep=keep)
-        if len(found.rows) == min(k, count):
-            return _indexed(found, route, len(references))
-        route = "the index gave too few candidates"
+        routes = _routes(embeddings, how, len(references), k, radius, keep, index)
+    if isinstance(routes, list):
+        for route in routes:
+            found = route.index.nearest(
+                embeddings.vectors, ranker, k, route.effort, keep=keep, among=route.among
+            )
+            if len(found.rows) == min(k, count):
+                return _indexed(found, route, len(references))
+        routes = (
+            f"the index gave fewer than {k} among the nearest {routes[-1].depth}; the filter "
+            f"leaves {count} of {len(embeddings)}"
+        )
     spread = None if engine is None else Spread(engine, embeddings, quiet=quiet)
     return Found(
         neighbours=_scanned(embeddings, ranker, k, radius, keep, spread),
-        told=f"exact scan of {count} objects" + (f": {route}" if route else ""),
+        told=f"exact scan of {count} objects" + (f": {routes}" if routes else ""),
         recorded={"scan": "exact", "index": None, "recall": None},
     )
 
@@ -159,16 +171,19 @@ def _indexed(found: Neighbours, route: _Route, references: int) -> Found:
     )
 
 
-def _route(
+def _routes(
     embeddings: Embeddings,
     how: How,
     references: int,
     k: int,
     radius: float | None,
-    count: int,
+    keep: np.ndarray | None,
     index: str | Path | Index | None,
-) -> _Route | str:
-    """An index that serves, or why there is none: nothing, where nobody would expect one."""
+) -> list[_Route] | str:
+    """An index that serves, with the efforts to try in turn, or why there is none.
+
+    Nothing, where nobody would expect one.
+    """
     found = _opened(embeddings, index)
     if isinstance(found, str):
         return found
@@ -179,18 +194,31 @@ def _route(
     if measured is None:
         name = how.metric if references == 1 else f"{how.metric} {how.combine}"
         return f"the index does not serve {name}"
-    # The nearest k of a tenth of the set are about the nearest 10 k of all.
-    wanted = round(k * len(embeddings) / max(count, 1))
-    depth = next((d for d in DEPTHS if wanted <= d), None)
-    if depth is None:
-        return f"the recall of the index is known for the nearest {DEPTHS[-1]}" + (
-            "" if k > DEPTHS[-1] else f", and the filter leaves {count} of {len(embeddings)}"
+    if k > DEPTHS[-1]:
+        return f"the recall of the index is known for the nearest {DEPTHS[-1]}"
+    count = len(embeddings) if keep is None else int(np.count_nonzero(keep))
+    if selective(keep, len(embeddings)) and count <= _FEW_KEPT:
+        return f"the filter leaves {count} of {len(embeddings)}"
+    # The nearest k of a tenth of the set are about the nearest 10 k of all, if it is a random
+    # tenth: whether they are is seen from what is found.
+    made_up_for = len(embeddings) - count <= FEW_HIDDEN
+    wanted = k if made_up_for else round(k * len(embeddings) / max(count, 1))
+    depths = [depth for depth in DEPTHS if depth >= min(wanted, DEPTHS[-1])]
+    worst = measured[str(depths[0])]
+    if not worst["reached"]:
+        return f"the index finds only {worst['value']:.2f} of the nearest {depths[0]} by {kind}"
+    return [
+        _Route(
+            index=found,
+            effort=Effort(probes=recall["probes"], candidates=recall["candidates"]),
+            recall=recall,
+            depth=depth,
+            # Of the nearest, some are missing: what it finds first is among them for certain.
+            among=None if made_up_for else int(depth * recall["value"]),
         )
-    recall = measured[str(depth)]
-    if not recall["reached"]:
-        return f"the index finds only {recall['value']:.2f} of the nearest {depth} by {kind}"
-    effort = Effort(probes=recall["probes"], candidates=recall["candidates"])
-    return _Route(index=found, effort=effort, recall=recall, depth=depth)
+        for depth, recall in ((depth, measured[str(depth)]) for depth in depths)
+        if recall["reached"]
+    ]
 
 
 def _opened(embeddings: Embeddings, index: str | Path | Index | None) -> Index | str:

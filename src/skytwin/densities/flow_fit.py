@@ -11,7 +11,7 @@ import numpy as np
 from skytwin.densities.flow import Flow, FlowSettings, fit_coordinates
 from skytwin.densities.flow_likelihood import Likelihood
 from skytwin.errors import DataError, UsageError
-from skytwin.images.groups import grouped_split
+from skytwin.images.folds import grouped_split
 
 __all__ = ["fit_flow", "require_enough"]
 

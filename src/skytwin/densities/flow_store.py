@@ -56,8 +56,9 @@ def save_flow(flow: Flow, folder: str | Path, *, parents: Mapping[str, Parent]) 
             "rest": coordinates.rest,
             "rows": flow.rows,
             "best": flow.best,
-            "curve": flow.curve,
-            "held_out": float(np.mean(flow.held_out)) if len(flow.held_out) else None,
+            # Training that ran away ends with a likelihood that is no number, which JSON lacks.
+            "curve": [[_finite(one) for one in pair] for pair in flow.curve],
+            "held_out": _finite(np.mean(flow.held_out)) if len(flow.held_out) else None,
         },
         inputs={},
         parents=parents,
@@ -139,7 +140,7 @@ def _built(
             share=summary["share"],
         ),
         weights={k.removeprefix(lead): v for k, v in arrays.items() if k.startswith(lead)},
-        curve=tuple((float(a), float(b)) for a, b in summary["curve"]),
+        curve=tuple((_known(a), _known(b)) for a, b in summary["curve"]),
         best=summary["best"],
         rows=summary["rows"],
         held_out=arrays["held_out"],
@@ -148,6 +149,14 @@ def _built(
         encoder=summary["encoder"],
         seed=manifest.recipe["seed"],
     )
+
+
+def _finite(value: float) -> float | None:
+    return float(value) if np.isfinite(value) else None
+
+
+def _known(value: float | None) -> float:
+    return float("nan") if value is None else float(value)
 
 
 def _require_shapes(flow: Flow, path: Path) -> None:

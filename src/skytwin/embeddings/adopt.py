@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -20,11 +19,14 @@ from skytwin.files import hash_file
 from skytwin.images.catalog import id_column, id_texts
 from skytwin.images.ingest_rows import Catalog, assemble
 from skytwin.images.tables import read_table
+from skytwin.images.texts import Texts
 from skytwin.images.vectorfile import VectorFile
 from skytwin.progress import Progress
 from skytwin.run import Run
 
 __all__ = ["adopt"]
+
+_AT_ONCE = 16_384
 
 
 def adopt(
@@ -74,6 +76,15 @@ def adopt(
     A row with NaN or infinity is left out and listed in ``rejected.csv``. There is no encoder:
     an image file cannot be a reference.
     """
+    _adopt(vectors, out, catalog, id_name, dataset, ids, made_by, quiet)
+    return Embeddings.open(out)
+
+
+def _adopt(
+    vectors: str | Path, out: str | Path, catalog: str | Path | None, id_name: str | None,
+    dataset: str | None, ids: str | None, made_by: str, quiet: bool,
+) -> None:  # fmt: skip
+    """Write the folder; what was held for it is let go."""
     source = VectorFile(Path(vectors), dataset=dataset, ids=ids)
     joined = Catalog(path=Path(catalog), id_column=id_name) if catalog is not None else None
     table = read_table(joined.path) if joined else None
@@ -110,7 +121,6 @@ def adopt(
                 "encoder_fingerprint": hashlib.sha256(f"adopted {made_by}".encode()).hexdigest(),
             },
         )
-    return Embeddings.open(out)
 
 
 def _take(run: Run, source: VectorFile, quiet: bool) -> None:
@@ -120,16 +130,23 @@ def _take(run: Run, source: VectorFile, quiet: bool) -> None:
     with Progress("adopt", len(source.ids), done=done, unit="vectors", quiet=quiet) as bar:
         for first in range(done, len(source.ids), step):
             values = source.block(first, min(first + step, len(source.ids)))
-            finite = np.isfinite(values).all(axis=1)
+            finite = _finite(values)
             name = f"{SHARDS}/{len(run.journal):06d}.npy"
             if finite.any():
-                run.write(name, partial(write_array, values[finite]))
+                kept = values if finite.all() else values[finite]
+                run.write(name, partial(write_array, kept))
             rejected = first + np.flatnonzero(~finite)
             run.record({"file": name, "rows": int(finite.sum()), "rejected": rejected.tolist()})
             bar.advance(len(values))
 
 
-def _row_by_row(source: VectorFile, table: pa.Table, name: str | None) -> tuple[Sequence[str], str]:
+def _finite(values: np.ndarray) -> np.ndarray:
+    """Which vectors (n, D) hold neither NaN nor infinity, shape (n,) bool."""
+    parts = np.split(values, range(_AT_ONCE, len(values), _AT_ONCE))
+    return np.concatenate([np.isfinite(part).all(axis=1) for part in parts])
+
+
+def _row_by_row(source: VectorFile, table: pa.Table, name: str | None) -> tuple[Texts, str]:
     """Identifiers for vectors that come without: the table's, row by row."""
     if len(table) != len(source.ids):
         raise DataError(
@@ -141,7 +158,7 @@ def _row_by_row(source: VectorFile, table: pa.Table, name: str | None) -> tuple[
     if texts.null_count:
         row = texts.is_null().index(True).as_py()
         raise DataError(f"column {found!r} has no identifier in row {row}; expected one in each")
-    return texts.to_pylist(), found
+    return Texts(texts), found
 
 
 def _digest(path: Path) -> str:

@@ -32,6 +32,14 @@ _AHEAD = 2
 _SOON = 10
 # Seconds after which workers that came or went are counted anew.
 _RECOUNT = 2.0
+# What Dask does while nothing happens, in every process: a tenth of a processor's time in all, and
+# a moment of whatever computes there, up to a hundred times a second.
+_SETTINGS = {
+    "distributed.worker.profile.enabled": False,
+    "distributed.admin.tick.interval": "500ms",
+    "distributed.admin.system-monitor.interval": "10s",
+    "distributed.worker.memory.monitor-interval": "10s",
+}
 #: What must be the same on both sides for the same bits.
 _LIBRARIES = ("skytwin", "numpy", "scipy", "scikit-learn")
 
@@ -185,6 +193,11 @@ class Engine:
             )
         )
 
+    def kept_of(self, function: Callable[..., Any], task: Any, kept: Sequence[Kept]) -> Kept:
+        """As `of_kept`, but it stays where it was made, for others."""
+        given = (each.future for each in kept)
+        return Kept(self._submit(_as_second, function, task, *given, priority=_SOON))
+
     def _submit(self, function: Callable[..., Any], *given: Any, priority: int = 0) -> Any:
         with warnings.catch_warnings():
             # What is shared may be large: it is sent once.
@@ -224,11 +237,14 @@ def open_engine(*, dask: str | None = None, workers: int | None = None) -> Itera
     # A library of 0.6 s that few commands need.
     import distributed
 
+    dask_settings: Any = importlib.import_module("dask").config
     start: Any = distributed.LocalCluster
     connect: Any = distributed.Client
 
     with contextlib.ExitStack() as stack:
         stack.enter_context(_quiet())
+        # The workers that are started here take these settings over.
+        stack.enter_context(dask_settings.set(_SETTINGS))
         if workers is not None:
             try:
                 cluster = stack.enter_context(
@@ -313,6 +329,10 @@ def _first(pair: tuple[T, Any]) -> T:
 
 def _with_second(function: Callable[..., R], task: Any, *pairs: tuple[Any, Any]) -> R:
     return function(task, *(second for _, second in pairs))
+
+
+def _as_second(function: Callable[..., R], task: Any, *pairs: tuple[Any, Any]) -> tuple[None, R]:
+    return None, _with_second(function, task, *pairs)
 
 
 @contextlib.contextmanager

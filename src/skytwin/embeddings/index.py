@@ -30,14 +30,14 @@ from skytwin.embeddings.vectors import Statistics, Vectors, mapped
 from skytwin.errors import DamagedArtefact, Mismatch, UsageError
 from skytwin.run import Run
 
-__all__ = ["KINDS", "Effort", "Index", "IndexKind", "default_folder", "library"]
+__all__ = ["FEW_HIDDEN", "KINDS", "Effort", "Index", "IndexKind", "default_folder", "library"]
 
 IndexKind = Literal["ivf-sq8", "hnsw-sq8"]
 KINDS: tuple[IndexKind, ...] = get_args(IndexKind)
 
 INDEX, LISTS, ORDER, SIZES = "index.faiss", "lists.bin", "order.npy", "sizes.npy"
-# So few rows that may not be given are dropped afterwards: no bitmap of the set is made.
-_FEW_HIDDEN = 64
+#: So few rows that may not be given, the references and their like, are made up for.
+FEW_HIDDEN = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -120,9 +120,7 @@ class Index:
     def __repr__(self) -> str:
         return f"Index({self.kind}, {len(self)} x {len(self.space.mean)}, {self.folder})"
 
-    def candidates(
-        self, directions: np.ndarray, effort: Effort, keep: np.ndarray | None = None
-    ) -> np.ndarray:
+    def candidates(self, directions: np.ndarray, effort: Effort) -> np.ndarray:
         """Rows near each of some directions, nearest first as far as the index can tell.
 
         Parameters
@@ -130,8 +128,6 @@ class Index:
         directions : ndarray, shape (Q, D)
             In the index's space, see `directions`.
         effort : Effort
-        keep : ndarray of bool, shape (N,), optional
-            Rows that may be given.
 
         Returns
         -------
@@ -142,14 +138,10 @@ class Index:
         length = np.linalg.norm(directions, axis=1, keepdims=True)
         query = np.ascontiguousarray(directions / np.where(length > 0, length, 1), dtype=np.float32)
         count = min(effort.candidates, len(self))
-        chosen: dict[str, Any] = {}
-        if keep is not None:
-            bits = np.packbits(keep[self._order], bitorder="little")
-            chosen["sel"] = faiss.IDSelectorBitmap(bits)
         if self.kind == "ivf-sq8":
-            how = faiss.SearchParametersIVF(nprobe=effort.probes, **chosen)
+            how = faiss.SearchParametersIVF(nprobe=effort.probes)
         else:
-            how = faiss.SearchParametersHNSW(efSearch=max(effort.probes, count), **chosen)
+            how = faiss.SearchParametersHNSW(efSearch=max(effort.probes, count))
         found = self._inner.search(query, count, params=how)[1]
         return np.where(found >= 0, self._order[found], -1)
 
@@ -161,6 +153,7 @@ class Index:
         effort: Effort,
         *,
         keep: np.ndarray | None = None,
+        among: int | None = None,
     ) -> Neighbours:
         """The ``k`` nearest rows among the candidates, at exact distances.
 
@@ -175,21 +168,25 @@ class Index:
         k : int
         effort : Effort
         keep : ndarray of bool, shape (N,), optional
+            Rows that may be given. A few others, the references, are made up for by as many
+            more candidates; where it hides many, they stand among the candidates.
+        among : int, optional
+            Only those of the so many nearest candidates, kept or not.
         """
         directions = self.directions(ranker)
         if directions is None:
             raise UsageError("this query has no direction in the index; search exactly")
         hidden = 0 if keep is None else len(keep) - int(np.count_nonzero(keep))
-        few = hidden <= _FEW_HIDDEN
-        more = Effort(probes=effort.probes, candidates=effort.candidates + hidden * few)
-        rows = self.candidates(directions, more, None if few else keep).ravel()
-        rows = np.unique(rows[rows >= 0])
-        if keep is not None:
-            rows = rows[keep[rows]]
+        extra = hidden if hidden <= FEW_HIDDEN else 0
+        more = Effort(probes=effort.probes, candidates=effort.candidates + extra)
+        rows = self.candidates(directions, more).ravel()
+        # In order, so that the vectors are read forwards; several directions share some.
+        rows = np.sort(rows[rows >= 0]) if len(directions) == 1 else np.unique(rows[rows >= 0])
         found = rank_some(vectors, ranker, rows)
-        return Neighbours(
-            rows=found.rows[:k], distance=found.distance[:k], reference=found.reference[:k]
-        )
+        counted = np.arange(len(rows) if among is None else min(among + extra, len(rows)))
+        if keep is not None:
+            counted = counted[keep[found.rows[counted]]]
+        return found.only(counted[:k])
 
     def directions(self, ranker: Ranker) -> np.ndarray | None:
         """What to look for in the index's space for a query, (Q, D); None where nothing serves.

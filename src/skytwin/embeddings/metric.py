@@ -16,12 +16,13 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 
+from skytwin.embeddings.half import products
 from skytwin.embeddings.names import Metric
 from skytwin.embeddings.sample import Sample
 from skytwin.embeddings.vectors import Block, Statistics, cache_rows, widened
@@ -135,8 +136,12 @@ def _euclidean(references: np.ndarray, statistics: Statistics) -> Scorer:
         )
 
     def exact(vectors: np.ndarray) -> np.ndarray:
-        apart = (vectors.astype(np.float64) - q for q in references)
-        return np.stack([np.sqrt(np.einsum("ij,ij->i", d, d)) for d in apart], axis=1)
+        found = np.empty((len(vectors), len(references)))
+        for column, reference in zip(found.T, references, strict=True):
+            for some, apart in _parts(vectors):
+                apart -= reference
+                column[some] = np.sqrt(np.vecdot(apart, apart))
+        return found
 
     return Scorer(rough=rough, exact=exact, references=references)
 
@@ -151,8 +156,12 @@ def _cosine(
     direction = _unit((references - mean) * inverse_scale)
 
     def exact(vectors: np.ndarray) -> np.ndarray:
-        z = _unit((vectors.astype(np.float64) - mean) * inverse_scale)
-        return _cosine_distance(z, direction)
+        found = np.empty((len(vectors), len(direction)))
+        for some, z in _parts(vectors):
+            z -= mean
+            z *= inverse_scale
+            found[some] = _cosine_distance(z, direction)
+        return found
 
     def weighted(weights: np.ndarray) -> Callable[[Block], Rough]:
         # Every distance is 1 less a product over one and the same length: so is their sum.
@@ -214,7 +223,7 @@ def _whitened(references: np.ndarray, sample: Sample) -> Scorer:
     direction = _unit(sample.standardized(references) @ sample.whitening)
 
     def exact(vectors: np.ndarray) -> np.ndarray:
-        z = _unit(sample.standardized(vectors) @ sample.whitening)
+        z = sample.standardized(vectors) @ sample.whitening
         return _without_noise(_cosine_distance(z, direction))
 
     return Scorer(rough=_rough_from(exact), exact=exact)
@@ -263,8 +272,8 @@ def product(values: np.ndarray, matrix: np.ndarray) -> np.ndarray:
     """Values (n, D), float32 or float16, times a float32 matrix (D, Q), as float64.
 
     A few columns are multiplied one by one with what is in the processor's cache, row by row,
-    which keeps up with memory where products of matrices do not. float16 is widened there, so
-    that memory is read at its two bytes a number.
+    which keeps up with memory where products of matrices do not. float16 is widened there, or
+    by faiss (`skytwin.embeddings.half`), so that memory is read at its two bytes a number.
     """
     count, columns = len(values), matrix.shape[1]
     if columns > _FEW_COLUMNS and values.dtype != np.float16:
@@ -291,6 +300,8 @@ def _by_rows(values: np.ndarray, matrix: np.ndarray, each: np.ndarray, found: np
     """Fill ``found`` (n, Q), as many rows at a time as stay in the cache."""
     count, dim = values.shape
     narrow, several = values.dtype == np.float16, len(each) > 1
+    if narrow and len(each) <= _FEW_COLUMNS and products(values, each, found):
+        return
     step = cache_rows(dim) if narrow or several else max(1, count)
     space = np.empty((min(step, count), dim), dtype=np.float32) if narrow else None
     for first in range(0, count, step):
@@ -308,11 +319,26 @@ def _workers(process: int, count: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(count, thread_name_prefix=f"scan-{process}")
 
 
-def _cosine_distance(unit: np.ndarray, direction: np.ndarray) -> np.ndarray:
-    # Row by row, not through BLAS: identical vectors must get identical distances.
+def _parts(vectors: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:
+    """Vectors (n, D) in float64, as many at a time as stay in the cache, in one space for all."""
+    count, dim = vectors.shape
+    step = cache_rows(4 * dim)
+    space = np.empty((min(step, count), dim))
+    for first in range(0, count, step):
+        part = space[: min(step, count - first)]
+        np.copyto(part, vectors[first : first + step])
+        yield slice(first, first + len(part)), part
+
+
+def _cosine_distance(z: np.ndarray, direction: np.ndarray) -> np.ndarray:
+    """Of vectors (n, D) from directions (Q, D) of unit length, (n, Q)."""
+    length = np.sqrt(np.vecdot(z, z))
+    found = np.zeros((len(z), len(direction)))
+    for column, d in zip(found.T, direction, strict=True):
+        # Row by row, not as a product of matrices: identical vectors get identical distances.
+        np.divide(np.vecdot(z, d), length, out=column, where=length > 0)
     # Rounding must not make a distance negative.
-    near = [np.maximum(1.0 - np.einsum("ij,j->i", unit, d), 0.0) for d in direction]
-    return np.stack(near, axis=1)
+    return np.maximum(1.0 - found, 0.0)
 
 
 def _unit(x: np.ndarray) -> np.ndarray:

@@ -29,7 +29,7 @@ __all__ = [
 # So many rows are settled at a time, and so many scanned for several queries at once.
 _SLICE, _SHARED_ROWS = 2048, 2048
 # A filter that leaves less than one row in so many: those are settled, and nothing is scanned.
-_SELECTIVE = 64
+_SELECTIVE = 24
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -48,6 +48,12 @@ class Neighbours:
     rows: np.ndarray
     distance: np.ndarray
     reference: np.ndarray
+
+    def only(self, which: np.ndarray) -> Neighbours:
+        """Some of them, by their place in the order."""
+        return Neighbours(
+            rows=self.rows[which], distance=self.distance[which], reference=self.reference[which]
+        )
 
 
 def nearest(
@@ -165,7 +171,7 @@ class TopK:
 
     def cut(self, found: Neighbours) -> Neighbours:
         """Of what was settled, in order, that which counts."""
-        return _first(found, np.arange(min(self.k, len(found.rows))))
+        return found.only(np.arange(min(self.k, len(found.rows))))
 
 
 class Within:
@@ -186,7 +192,7 @@ class Within:
 
     def cut(self, found: Neighbours) -> Neighbours:
         """Of what was settled, in order, that which counts."""
-        return _first(found, np.flatnonzero(found.distance <= self.limit))
+        return found.only(np.flatnonzero(found.distance <= self.limit))
 
 
 class Scan:
@@ -233,9 +239,3 @@ def _first_of(
         if here is None or here.any():
             scan.look(block.start, ranker.rough(block), here)
     return scan.settle(vectors)
-
-
-def _first(found: Neighbours, which: np.ndarray) -> Neighbours:
-    return Neighbours(
-        rows=found.rows[which], distance=found.distance[which], reference=found.reference[which]
-    )

@@ -305,6 +305,6 @@ def require_comparable(one: Embeddings, other: Embeddings) -> None:
 
 def _array_fingerprint(embeddings: Embeddings) -> str:
     digest = hashlib.sha256()
-    for block in embeddings.vectors.blocks():
+    for block in embeddings.vectors.blocks(release=True):
         digest.update(np.ascontiguousarray(block.values).tobytes())
     return digest.hexdigest()

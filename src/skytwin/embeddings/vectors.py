@@ -74,6 +74,8 @@ class Vectors:
         if not shards:
             raise DataError("no vectors; expected at least one shard")
         self._shards = list(shards)
+        # Rows of a memory map cost more to pick than those of the array that it is.
+        self._plain = [np.asarray(shard) for shard in shards]
         self._starts = np.concatenate([[0], np.cumsum([len(s) for s in shards])])
         self.shape = (int(self._starts[-1]), int(shards[0].shape[1]))
         self.dtype = np.dtype(np.float32)
@@ -119,13 +121,22 @@ class Vectors:
         wanted = np.asarray(rows, dtype=np.int64)
         if wanted.size and not (wanted.min() >= 0 and wanted.max() < len(self)):
             raise UsageError(f"rows {wanted.min()}..{wanted.max()}; expected 0..{len(self) - 1}")
-        if len(self._shards) == 1:
-            return np.array(widened(self._shards[0][wanted]))
         result = np.empty((len(wanted), self.shape[1]), dtype=np.float32)
-        shard = np.searchsorted(self._starts, wanted, side="right") - 1
-        for number in np.unique(shard):
-            here = shard == number
-            result[here] = widened(self._shards[number][wanted[here] - self._starts[number]])
+        order = None
+        if not (wanted[1:] >= wanted[:-1]).all():
+            order = np.argsort(wanted, kind="stable")
+            wanted = wanted[order]
+        ends = np.searchsorted(wanted, self._starts)
+        for number in np.flatnonzero(np.diff(ends)):
+            here, shard = slice(ends[number], ends[number + 1]), self._plain[number]
+            rows = wanted[here] - self._starts[number]
+            if order is not None:
+                result[order[here]] = widened(shard[rows])
+            elif shard.dtype == np.float16:
+                widened(shard[rows], result[here])
+            else:
+                # The rows were looked at above: without "clip" they would be copied once more.
+                np.take(shard, rows, axis=0, out=result[here], mode="clip")
         return result
 
     def blocks(self, rows: int = BLOCK_ROWS, *, release: bool = False) -> Iterator[Block]:

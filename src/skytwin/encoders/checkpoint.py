@@ -11,7 +11,7 @@ import safetensors
 import torch
 from safetensors.torch import load_file, save
 
-from skytwin.encoders.bundled import PREFIX, bundled_folder, name_of
+from skytwin.encoders.bundled import WEIGHTS_FILE, name_of, weights_path
 from skytwin.encoders.encoder import fingerprint
 from skytwin.encoders.runtime import (
     check_precision,
@@ -21,12 +21,10 @@ from skytwin.encoders.runtime import (
     torch_run,
 )
 from skytwin.encoders.served import served_network
-from skytwin.errors import DamagedArtefact, Mismatch, UsageError
+from skytwin.errors import DamagedArtefact, Mismatch
 from skytwin.files import write_atomically
 
 __all__ = ["WEIGHTS_FILE", "TrainedNetwork", "load_trained"]
-
-WEIGHTS_FILE = "weights.safetensors"
 
 
 class TrainedNetwork:
@@ -110,21 +108,7 @@ def load_trained(
     DamagedArtefact
         The file cannot be read.
     """
-    stored = files.get("weights")
-    if not isinstance(stored, str):
-        raise DamagedArtefact(
-            f"{str(folder)!r} does not say where the weights of {name} lie; restore it"
-        )
-    if weights is not None:
-        path = Path(weights)
-    elif stored.startswith(PREFIX):
-        path = bundled_folder(stored) / WEIGHTS_FILE
-    else:
-        path = folder / stored
-    if not path.is_file():
-        raise UsageError(
-            f"the weights of {name} are no longer at {str(path)!r}; say where with --weights FILE"
-        )
+    path = weights_path(folder, name, files, weights)
     try:
         state = load_file(path)
     except (OSError, safetensors.SafetensorError) as error:

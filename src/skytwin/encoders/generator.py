@@ -7,7 +7,7 @@ image cannot be undone. What the network gives are expected images, without pixe
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,7 @@ from skytwin.progress import Progress
 
 __all__ = ["Conditioning", "Generator", "Reconstructed", "open_generator"]
 
-_BATCH = 32
+_DRAW = 1  # sets the draws of reconstructions apart from samples
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +102,12 @@ class Generator:
         Of the encoder.
     pixel_scale : float or None
         Arcsec per pixel of the cutouts it was trained on.
+    batch : int
+        Images at a time. Random numbers follow from the number of the batch, so that what is made
+        in parts of whole batches is what is made at once.
     """
+
+    batch = 32
 
     def __init__(
         self,
@@ -128,6 +133,11 @@ class Generator:
         self._encoder = VdvaeEncoder(self._vdvae)
 
     @property
+    def device(self) -> str:
+        """Where it runs, ``"cpu"`` or ``"cuda"``."""
+        return self._device.type
+
+    @property
     def channels(self) -> tuple[str, ...]:
         """Name of each channel of an image."""
         return tuple("+".join(mix) for mix in self.prepare.mix)
@@ -151,6 +161,7 @@ class Generator:
         temperature: float = 1.0,
         condition_NK: np.ndarray | None = None,
         seed: int = 0,
+        first: int = 0,
         quiet: bool = True,
     ) -> np.ndarray:
         """Images of latents from the prior.
@@ -166,6 +177,8 @@ class Generator:
         condition_NK : ndarray, shape (count, K), optional
             Standardised.
         seed : int
+        first : int
+            So many images of the seed are passed over, a multiple of ``batch``.
         quiet : bool
             Show no progress.
 
@@ -177,15 +190,16 @@ class Generator:
         self._require_conditions(condition_NK)
         if not temperature >= 0:
             raise UsageError(f"temperature {temperature:g}; expected 0 or more")
-        out = np.empty((count, *self._image), dtype=np.float32)
-        wanted = _padded(condition_NK, count)
+        out = np.empty((count, *self.image), dtype=np.float32)
+        size = self.batch
+        wanted = _padded(condition_NK, count, size)
         with Progress("sample", count, quiet=quiet) as bar, self._one_way():
-            for start in range(0, count, _BATCH):
-                rows = slice(start, min(start + _BATCH, count))
-                condition = None if wanted is None else self._there(wanted[start : start + _BATCH])
+            for start in range(0, count, size):
+                rows = slice(start, min(start + size, count))
+                condition = None if wanted is None else self._there(wanted[start : start + size])
                 # A whole batch every time, for the sake of those that come first.
                 made = self._vdvae.sample(
-                    _BATCH, temperature, condition, self._random(seed, start // _BATCH)
+                    size, temperature, condition, self._random(seed, (first + start) // size)
                 )
                 out[rows] = made[: rows.stop - start].cpu().numpy()
                 bar.advance(rows.stop - start)
@@ -197,6 +211,7 @@ class Generator:
         condition_NK: np.ndarray | None = None,
         *,
         seed: int = 0,
+        first: int = 0,
         quiet: bool = True,
     ) -> Reconstructed:
         """Encode and decode images.
@@ -209,33 +224,40 @@ class Generator:
             Standardised; NaN, or none at all, is not known.
         seed : int
             Of the draw.
+        first : int
+            Place of the first image among all that share a seed, a multiple of ``batch``.
         quiet : bool
         """
-        parts: list[tuple[np.ndarray, ...]] = []
-        random = torch.Generator().manual_seed(seed)
+        parts: list[dict[str, np.ndarray]] = []
         with Progress("reconstruct", len(x_NCHW), quiet=quiet) as bar, self._one_way():
-            for x, condition in self._batches(x_NCHW, condition_NK):
+            for number, (x, condition) in enumerate(self._batches(x_NCHW, condition_NK)):
+                batch = first // self.batch + number
                 means = self._vdvae.encode_all(x, condition)
-                state = random.get_state()
                 draws = self._vdvae.encode_all(
-                    x, condition, temperature=1.0, generator=generator_on(x.device, random)
+                    x, condition, temperature=1.0, generator=self._random(seed, batch, _DRAW)
                 )
                 # The same draws again, so that what is counted is what this very draw cost.
-                random.set_state(state)
                 with torch.no_grad():
-                    bound = self._vdvae(x, condition, generator=generator_on(x.device, random))
+                    again = self._random(seed, batch, _DRAW)
+                    bound = self._vdvae(x, condition, generator=again)
                 nats = bound.reconstruction_B + bound.kl_LB.sum(0)
-                found = (
-                    self._vdvae.decode(means, condition),
-                    self._vdvae.decode(draws, condition),
-                    self._vdvae.decode(means[:1], condition),
-                    bound.kl_LB.T.double(),
-                    nats.double() / (bound.dims_B.clamp_min(1) * np.log(2)),
-                )
-                parts.append(tuple(one.cpu().numpy() for one in found))
+                found = {
+                    "mean": self._vdvae.decode(means, condition),
+                    "draw": self._vdvae.decode(draws, condition),
+                    "top": self._vdvae.decode(means[:1], condition),
+                    "kl_NL": bound.kl_LB.T.double(),
+                    "bits_per_dim": nats.double() / (bound.dims_B.clamp_min(1) * np.log(2)),
+                }
+                parts.append({name: one.cpu().numpy() for name, one in found.items()})
                 bar.advance(len(x))
-        mean, draw, top, kl, bits = (np.concatenate(one) for one in zip(*parts, strict=True))
-        return Reconstructed(mean=mean, draw=draw, top=top, kl_NL=kl, bits_per_dim=bits)
+        return self.joined(parts)
+
+    @staticmethod
+    def joined(parts: Sequence[Mapping[str, np.ndarray]]) -> Reconstructed:
+        """Images one after another, of the arrays of some `Reconstructed`."""
+        return Reconstructed(
+            **{name: np.concatenate([one[name] for one in parts]) for name in parts[0]}
+        )
 
     def encode(self, x_NCHW: np.ndarray) -> np.ndarray:
         """Codes ``(n, latent_dim)`` as ``skytwin embed`` makes them without an orbit."""
@@ -266,7 +288,8 @@ class Generator:
         return np.stack(rows)
 
     @property
-    def _image(self) -> tuple[int, int, int]:
+    def image(self) -> tuple[int, int, int]:
+        """Shape of an image."""
         return (self.shape.channels, self.shape.size, self.shape.size)
 
     def _require_conditions(self, condition_NK: np.ndarray | None) -> None:
@@ -285,9 +308,9 @@ class Generator:
     def _batches(
         self, x_NCHW: np.ndarray, condition_NK: np.ndarray | None
     ) -> Iterator[tuple[torch.Tensor, torch.Tensor | None]]:
-        for start in range(0, len(x_NCHW), _BATCH):
-            x = self._there(x_NCHW[start : start + _BATCH])
-            given = None if condition_NK is None else condition_NK[start : start + _BATCH]
+        for start in range(0, len(x_NCHW), self.batch):
+            x = self._there(x_NCHW[start : start + self.batch])
+            given = None if condition_NK is None else condition_NK[start : start + self.batch]
             yield x, self._condition(given, len(x))
 
     def _condition(self, given: np.ndarray | None, count: int) -> torch.Tensor | None:
@@ -300,8 +323,8 @@ class Generator:
     def _there(self, array: np.ndarray) -> torch.Tensor:
         return torch.from_numpy(np.ascontiguousarray(array, np.float32)).to(self._device)
 
-    def _random(self, seed: int, batch: int) -> torch.Generator:
-        mixed = np.random.SeedSequence([seed, batch]).generate_state(1, np.uint64)[0]
+    def _random(self, seed: int, batch: int, what: int = 0) -> torch.Generator:
+        mixed = np.random.SeedSequence([seed, batch, what]).generate_state(1, np.uint64)[0]
         return generator_on(self._device, torch.Generator().manual_seed(int(mixed >> 1)))
 
     def _one_way(self) -> Any:
@@ -348,11 +371,11 @@ def open_generator(folder: str | Path, *, device: str = "auto") -> Generator:
     )
 
 
-def _padded(condition_NK: np.ndarray | None, count: int) -> np.ndarray | None:
+def _padded(condition_NK: np.ndarray | None, count: int, batch: int) -> np.ndarray | None:
     """Up to a whole number of batches: the last row again."""
     if condition_NK is None:
         return None
     if len(condition_NK) != count:
         raise UsageError(f"{len(condition_NK)} conditions for {count} images; expected one each")
-    lacking = -count % _BATCH
+    lacking = -count % batch
     return np.concatenate([condition_NK, np.repeat(condition_NK[-1:], lacking, axis=0)])

@@ -9,7 +9,10 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from skytwin.encoders.adapt import crops
+from skytwin.encoders.bundled import weights_path
 from skytwin.encoders.encoder import ENCODER_FILE, Encoder, Network, Orbit, check_orbit
+from skytwin.encoders.mobilenet import PlainMobileNet, can_run
 from skytwin.encoders.pca import PcaNetwork, fit_pca, parse_pca
 from skytwin.encoders.recipe import METHODS
 from skytwin.errors import DamagedArtefact, Mismatch, UsageError, unknown
@@ -19,7 +22,6 @@ from skytwin.images.prepare import (
     PixelSource,
     Prepare,
     parse_bands,
-    parse_crop,
     unnormalised,
 )
 from skytwin.images.stretch import Stretch
@@ -27,7 +29,7 @@ from skytwin.images.stretch import Stretch
 if TYPE_CHECKING:
     from skytwin.encoders.backbone import BackboneNetwork
 
-__all__ = ["PRESETS", "adapted", "crop_pixels", "load_saved", "open_encoder"]
+__all__ = ["PRESETS", "load_saved", "open_encoder"]
 
 # Arguments of `open_encoder` by the name of the work they come from.
 PRESETS: Mapping[str, Mapping[str, Any]] = MappingProxyType(
@@ -125,7 +127,7 @@ def open_encoder(
     check_orbit(orbit)
     if size is not None and size < 1:
         raise UsageError(f"size is {size}; expected at least 1 pixel")
-    frames = _crops(crop, cutouts_like)
+    frames = crops(crop, cutouts_like)
     chosen = parse_bands(bands, cutouts_like.bands) if bands is not None else None
     settled = Stretch.parse(stretch).resolve(cutouts_like.dtype)
 
@@ -302,55 +304,6 @@ def _require_types(**values: tuple[object, type | tuple[type, ...]]) -> None:
             raise TypeError(f"{key} is {type(value).__name__}")
 
 
-def adapted(
-    encoder: Encoder,
-    cutouts_like: PixelSource,
-    *,
-    crop: str | None = None,
-    bands: str | None = None,
-    stretch: str | None = None,
-) -> Encoder:
-    """The same network, looking at another part, at other bands, or through another stretch.
-
-    Parameters
-    ----------
-    encoder : Encoder
-    cutouts_like : PixelSource
-        What it shall look at.
-    crop : str, optional
-        Central part, as of `open_encoder`; brought to the size that the network takes.
-    bands : str, optional
-        Which of their bands stand for its own, in its order: see `parse_bands`.
-    stretch : str, optional
-        See `Stretch.parse`.
-
-    Raises
-    ------
-    UnknownName
-        No such band or stretch.
-    UsageError
-        Neither one band nor as many as the network takes; a crop larger than the frame.
-    """
-    prepare = encoder.prepare
-    if bands is not None:
-        given = tuple(cutouts_like.bands)
-        prepare = dataclasses.replace(prepare, bands=given, mix=parse_bands(bands, given))
-    if stretch is not None:
-        settled = Stretch.parse(stretch).resolve(cutouts_like.dtype)
-        prepare = dataclasses.replace(prepare, stretch=settled)
-    frames = (prepare.crop,) if crop is None else _crops(crop, cutouts_like)
-    # One that was trained has one crop of its own.
-    parts = [
-        prepare
-        if frame == prepare.crop
-        else dataclasses.replace(
-            prepare, crop=frame, interpolation="area" if prepare.size < frame else "bilinear"
-        )
-        for frame in frames
-    ]
-    return dataclasses.replace(encoder, prepare=parts[0], inner=tuple(parts[1:]))
-
-
 def _require_f32(name: str, precision: str) -> None:
     if precision != "f32":
         raise UsageError(f"{name} runs in float32; leave --precision out")
@@ -381,49 +334,27 @@ def _backbone(
     return open_backbone(spec, weights=weights, size=size, **how)
 
 
-def _trained(folder: Path, name: str, *given: Any, **settings: Any) -> Network:
+def _trained(
+    folder: Path,
+    name: str,
+    made_by: Mapping[str, Any],
+    files: Mapping[str, Any],
+    *,
+    weights: str | Path | None,
+    **how: Any,
+) -> Network:
     try:
         # torch takes seconds to import, and is optional.
         from skytwin.encoders.checkpoint import load_trained
     except ModuleNotFoundError as error:
+        anywhere = how["device"] != "cuda" and how["runtime"] != "openvino"
+        if can_run(name) and anywhere and how["precision"] == "f32":
+            return PlainMobileNet(name, made_by, weights_path(folder, name, files, weights))
         raise UsageError(
-            f"encoder {name!r} needs {error.name}, which is not installed; install skytwin[train]"
+            f"encoder {name!r} needs {error.name}, which is not installed; install "
+            "skytwin[networks]"
         ) from error
-    return load_trained(folder, name, *given, **settings)
-
-
-def _crops(text: str | None, source: PixelSource) -> tuple[int, ...]:
-    """The crops that ``"64,96"`` names, the widest first."""
-    parts = [None] if text is None else text.split(",")
-    found = sorted((crop_pixels(part, source) for part in parts), reverse=True)
-    if len(set(found)) < len(found):
-        raise UsageError(f"crop {text!r} names one size twice; give each once")
-    return tuple(found)
-
-
-def crop_pixels(text: str | None, source: PixelSource) -> int:
-    """Pixels of a side of the central part that ``"64"`` or ``"30arcsec"`` names; None: all.
-
-    Raises
-    ------
-    UsageError
-        It is larger than the frame; there is none, and the frame is no square.
-    """
-    height, width = source.shape[2:]
-    if text is None:
-        if height != width:
-            raise UsageError(
-                f"the cutouts are {width}x{height} pixels, and a network takes squares; choose "
-                f"the central part with --crop, e.g. --crop {min(height, width)}"
-            )
-        return height
-    pixels = parse_crop(text, source.pixel_scale)
-    if pixels > min(height, width):
-        raise UsageError(
-            f"crop {text!r} is {pixels} pixels and the cutouts are {width}x{height}; choose at "
-            f"most {min(height, width)}"
-        )
-    return pixels
+    return load_trained(folder, name, made_by, files, weights=weights, **how)
 
 
 def _mix_for(

@@ -24,7 +24,8 @@ from skytwin.errors import DataError, UsageError, unknown
 from skytwin.files import sync, write_atomically
 from skytwin.images.columns import numbers
 from skytwin.images.cutouts import Cutouts
-from skytwin.images.groups import grouped_split, shared_places, sky_groups
+from skytwin.images.folds import grouped_split
+from skytwin.images.groups import shared_places, sky_groups
 from skytwin.images.prepare import Prepare
 from skytwin.images.where import matching_rows
 from skytwin.progress import Progress

@@ -20,6 +20,7 @@ from skytwin.errors import BadImage, DataError, UsageError, in_words
 from skytwin.images.npy import npy_header
 from skytwin.images.packed import require_likely
 from skytwin.images.quiet import quiet
+from skytwin.images.zarr_bounds import bounded
 
 __all__ = ["ARRAY_SUFFIXES", "ZARR_MARKS", "StoredArray", "is_array_file", "open_arrays"]
 
@@ -42,6 +43,8 @@ class StoredArray:
     dtype : dtype
     row : callable
         Row number to that row's elements; safe in several threads.
+    part : callable
+        First row and the one after the last to the elements of those, text as in ``whole``.
     whole : callable
         All elements; text as ``str`` objects or as bytes.
     attributes : mapping
@@ -51,6 +54,7 @@ class StoredArray:
     shape: tuple[int, ...]
     dtype: np.dtype
     row: Callable[[int], np.ndarray]
+    part: Callable[[int, int], np.ndarray]
     whole: Callable[[], np.ndarray]
     attributes: Mapping[str, Any] = field(default_factory=dict)
 
@@ -119,10 +123,14 @@ def _hdf5(path: Path) -> dict[str, StoredArray]:
         def whole() -> np.ndarray:
             return np.asarray(item.asstr(errors="replace")[()] if text else item[()])
 
+        def part(first: int, stop: int) -> np.ndarray:
+            return np.asarray((item.asstr(errors="replace") if text else item)[first:stop])
+
         found[name] = StoredArray(
             shape=item.shape,
             dtype=item.dtype,
             row=item.__getitem__,
+            part=part,
             whole=whole,
             attributes=dict(item.attrs),
         )
@@ -213,7 +221,13 @@ def _once(load: Callable[[], np.ndarray]) -> Callable[[], np.ndarray]:
 def _in_memory(
     shape: tuple[int, ...], dtype: np.dtype, get: Callable[[], np.ndarray]
 ) -> StoredArray:
-    return StoredArray(shape=shape, dtype=dtype, row=lambda index: get()[index], whole=get)
+    return StoredArray(
+        shape=shape,
+        dtype=dtype,
+        row=lambda index: get()[index],
+        part=lambda first, stop: get()[first:stop],
+        whole=get,
+    )
 
 
 def _zarr(path: Path) -> dict[str, StoredArray]:
@@ -232,6 +246,7 @@ def _zarr(path: Path) -> dict[str, StoredArray]:
 
 
 def _zarr_array(array: zarr.Array[Any]) -> StoredArray:
+    array = bounded(array)
     rows = array.chunks[0] if array.ndim else 1
 
     @functools.lru_cache(maxsize=max(1, min(8, _CHUNK_CACHE // _bytes_of(array, rows))))
@@ -242,10 +257,18 @@ def _zarr_array(array: zarr.Array[Any]) -> StoredArray:
         block: np.ndarray = chunk(index // rows)[index % rows]
         return block
 
+    def part(first: int, stop: int) -> np.ndarray:
+        pieces = []
+        for number in range(first // rows, -(-stop // rows)):
+            begin = number * rows
+            pieces.append(chunk(number)[max(first - begin, 0) : stop - begin])
+        return np.concatenate(pieces)
+
     return StoredArray(
         shape=array.shape,
         dtype=np.dtype(array.dtype),
         row=row,
+        part=part,
         whole=lambda: np.asarray(array[...]),
         attributes=array.attrs.asdict(),
     )

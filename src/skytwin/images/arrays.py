@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +14,14 @@ from skytwin.errors import BadImage, DataError, UsageError, in_words, unknown
 from skytwin.images.arrayfiles import StoredArray, open_arrays
 from skytwin.images.packed import require_likely
 from skytwin.images.pixels import check_size, native
-from skytwin.images.rows import first_duplicate
 from skytwin.images.source import RawImage
+from skytwin.images.texts import Texts, numbered, twice_among
 
 __all__ = ["ArraySource", "columns_beside", "identifiers", "short_names"]
 
 _ID_NAMES = ("id", "ids", "objid", "object_id", "name")
+_TEXT = "SUTO"  # kinds of NumPy types that text comes in
+_AT_ONCE = 65_536
 _LAYOUTS = {3: ("NHW",), 4: ("NCHW", "NHWC")}
 
 
@@ -84,7 +86,7 @@ class ArraySource:
         self.ids: Sequence[str] = found
         kept = {key: value for key, value in columns.items() if key != id_name}
         self.table = pa.table(short_names(kept)) if kept else None
-        self.origins: Sequence[str] = [f"{path.name}[{row}]" for row in range(count)]
+        self.origins: Sequence[str] = numbered(count, f"{path.name}[", "]")
         self.recipe: Mapping[str, Any] = {
             "dataset": name,
             "ids": id_name,
@@ -190,11 +192,15 @@ def _scale(said: object) -> float | None:
 
 def columns_beside(arrays: Mapping[str, StoredArray], count: int) -> dict[str, pa.Array]:
     """The one-dimensional arrays of that length, and the fields of such arrays of records."""
-    found = {}
+    found: dict[str, pa.Array] = {}
     for name, array in arrays.items():
         if array.shape != (count,):
             continue
         try:
+            if array.dtype.kind in _TEXT:
+                column = _text_column(array.part, count)
+                found |= {name: column} if column is not None else {}
+                continue
             values = array.whole()
         except Exception as error:  # damage shows as another error in every format
             reason = in_words(error)
@@ -213,11 +219,8 @@ def _column(values: np.ndarray) -> pa.Array | None:
     """An Arrow array; None for what is neither numbers nor text."""
     if values.ndim != 1:
         return None
-    if values.dtype.kind in "SUTO":
-        entries = values.tolist()
-        if not all(isinstance(entry, str | bytes) for entry in entries):
-            return None
-        return pa.array([_text(entry) for entry in entries], pa.string())
+    if values.dtype.kind in _TEXT:
+        return _text_column(lambda first, stop: values[first:stop], len(values))
     if values.dtype.kind not in "biuf":
         return None
     # Parquet has no half floats.
@@ -225,9 +228,20 @@ def _column(values: np.ndarray) -> pa.Array | None:
     return pa.array(values.astype(wide))
 
 
+def _text_column(part: Callable[[int, int], np.ndarray], count: int) -> pa.Array | None:
+    """An Arrow array of what is read part by part; None where some of it is no text."""
+    parts = []
+    for first in range(0, count, _AT_ONCE):
+        entries = part(first, min(first + _AT_ONCE, count)).tolist()
+        if not all(isinstance(entry, str | bytes) for entry in entries):
+            return None
+        parts.append(pa.array([_text(entry) for entry in entries], pa.string()))
+    return pa.concat_arrays(parts) if parts else pa.array([], pa.string())
+
+
 def identifiers(
     columns: Mapping[str, pa.Array], wanted: str | None, count: int, location: str
-) -> tuple[str | None, list[str]]:
+) -> tuple[str | None, Texts]:
     """The name of the column of identifiers, if one is, and the identifiers."""
     if wanted is not None:
         name = wanted.strip("/")
@@ -238,25 +252,26 @@ def identifiers(
             raise DataError(
                 f"ids {wanted!r} in {location!r} are {columns[name].type}; expected text"
             )
-        twice = first_duplicate(ids) if len(set(ids)) < count else None
+        twice = twice_among(ids)
         if twice is not None:
             raise DataError(
                 f"ids {wanted!r} in {location!r} are not unique ({twice!r} comes twice)"
             )
-        return name, ids
+        return name, Texts(ids)
     for known in _ID_NAMES:
         for name, column in columns.items():
+            if name.rpartition("/")[2].lower() != known:
+                continue
             ids = _as_ids(column)
-            if name.rpartition("/")[2].lower() == known and ids and len(set(ids)) == count:
-                return name, ids
-    width = len(str(count - 1))
-    return None, [f"{row:0{width}d}" for row in range(count)]
+            if ids is not None and twice_among(ids) is None:
+                return name, Texts(ids)
+    return None, numbered(count, width=len(str(count - 1)))
 
 
-def _as_ids(column: pa.Array) -> list[str] | None:
+def _as_ids(column: pa.Array) -> pa.Array | None:
     if not (pa.types.is_integer(column.type) or pa.types.is_string(column.type)):
         return None
-    return [str(value) for value in column.to_pylist()]
+    return column.cast(pa.string())
 
 
 def short_names(columns: Mapping[str, pa.Array]) -> dict[str, pa.Array]:

@@ -13,7 +13,7 @@ from skytwin.errors import UsageError
 if TYPE_CHECKING:
     from astropy.table import Table
 
-__all__ = ["described", "field", "from_any", "to_astropy"]
+__all__ = ["described", "field", "from_any", "taken", "to_astropy"]
 
 _TAGS = ("unit", "ucd", "description")
 
@@ -61,6 +61,15 @@ def from_any(table: object) -> pa.Table:
         f"table of type {type(table).__name__}; expected a pyarrow, astropy or pandas table, or "
         "a dict of columns"
     )
+
+
+def taken(table: pa.Table, rows: pa.Array) -> pa.Table:
+    """Some rows of a table; nothing is copied where they are all of it, in its order."""
+    whole = len(rows) == table.num_rows and not rows.null_count
+    plain = all(column.num_chunks == 1 for column in table.columns)
+    if whole and plain and np.array_equal(rows.to_numpy(), np.arange(len(rows))):
+        return table
+    return table.take(rows)
 
 
 def to_astropy(table: pa.Table, meta: Mapping[str, object] | None = None) -> Table:

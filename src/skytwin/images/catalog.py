@@ -22,14 +22,15 @@ from skytwin.images.columns import (
     sky_columns,
     sky_degrees,
 )
-from skytwin.images.rows import first_duplicate
 from skytwin.images.tables import read_table
+from skytwin.images.texts import text_array, twice_among
 
 __all__ = [
     "Joined",
     "PixelColumns",
     "SkyColumns",
     "SkyPositions",
+    "check_ids",
     "id_column",
     "id_texts",
     "join",
@@ -155,16 +156,24 @@ def _whole_numbers_as_text(values: pa.Array, name: str) -> pa.Array:
     return values.cast(pa.string())
 
 
-def _join_by_id(ids: Sequence[str], catalog: pa.Table, name: str | None) -> Joined:
+def check_ids(ids: Sequence[str], catalog: pa.Table, id_column: str | None = None) -> None:
+    """Raise what `join` by identifier would, without joining."""
+    _rows_by_id(ids, catalog, id_column)
+
+
+def _rows_by_id(ids: Sequence[str], catalog: pa.Table, name: str | None) -> tuple[str, pa.Array]:
+    """The column of identifiers, and the row of each image, null where it has none."""
     name = id_column(catalog, name)
     keys = id_texts(catalog, name)
-    twice = first_duplicate(keys.drop_null().to_pylist())
+    twice = twice_among(keys)
     if twice is not None:
         raise DataError(
             f"id {twice!r} occurs more than once in the catalogue's column {name!r}; keep one "
             "row per object, or name another --id-column"
         )
-    wanted = pc.utf8_trim_whitespace(pa.array([str(i) for i in ids], pa.string()))
+    wanted = pc.utf8_trim_whitespace(text_array(ids))
+    if not keys.null_count and wanted.equals(keys):
+        return name, pa.array(np.arange(len(keys), dtype=np.int32))
     rows = pc.index_in(wanted, value_set=keys, skip_nulls=True)
     if rows.null_count == len(rows):
         example = keys.drop_null()
@@ -174,9 +183,16 @@ def _join_by_id(ids: Sequence[str], catalog: pa.Table, name: str | None) -> Join
             f"{example[0].as_py() if len(example) else ''!r}; name another --id-column, or match "
             "on the sky with --match-arcsec"
         )
+    return name, rows
+
+
+def _join_by_id(ids: Sequence[str], catalog: pa.Table, name: str | None) -> Joined:
+    name, rows = _rows_by_id(ids, catalog, name)
     table = catalog.drop_columns([name]) if name.lower() == "id" else catalog
     where = sky_columns(catalog)
-    return _joined(ids, catalog, table.take(rows), rows, where=where, id_name=name, how="id")
+    return _joined(
+        ids, catalog, arrow.taken(table, rows), rows, where=where, id_name=name, how="id"
+    )
 
 
 def _join_on_sky(
@@ -251,7 +267,8 @@ def _joined(
     id_name: str | None,
     how: Literal["id", "sky"],
 ) -> Joined:
-    lonely = [str(name) for name, row in zip(ids, rows.to_pylist(), strict=True) if row is None]
+    alone = np.flatnonzero(rows.is_null().to_numpy(zero_copy_only=False))
+    lonely = text_array(ids, alone).to_pylist()
     used = np.zeros(catalog.num_rows, dtype=bool)
     used[rows.drop_null().to_numpy()] = True
     unused = catalog.filter(pa.array(~used))
@@ -293,14 +310,8 @@ def nearest_on_sky(positions: SkyPositions, others: SkyPositions) -> tuple[np.nd
     arcsec = np.full(len(positions), np.inf)
     here, there = np.flatnonzero(positions.known), np.flatnonzero(others.known)
     if here.size and there.size:
-        tree = cKDTree(unit_vectors(others)[there])
-        chord, found = tree.query(unit_vectors(positions)[here])
+        tree = cKDTree(others.directions[there])
+        chord, found = tree.query(positions.directions[here])
         rows[here] = there[found]
         arcsec[here] = 2 * np.arcsin(np.minimum(chord / 2, 1)) * _ARCSEC_PER_RADIAN
     return rows, arcsec
-
-
-def unit_vectors(sky: SkyPositions) -> np.ndarray:
-    """Directions as unit vectors, shape (N, 3)."""
-    ra, dec = np.radians(sky.ra), np.radians(sky.dec)
-    return np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)], axis=1)

@@ -28,6 +28,7 @@ __all__ = [
     "pixel_columns",
     "sky_columns",
     "sky_degrees",
+    "unit_vectors",
 ]
 
 #: Key in the schema metadata of a text table whose first line was data already.
@@ -114,6 +115,11 @@ class SkyPositions:
         known: np.ndarray = np.isfinite(self.ra) & np.isfinite(self.dec)
         return known
 
+    @property
+    def directions(self) -> np.ndarray:
+        """Points on the unit sphere, shape (N, 3); NaN where there is no position."""
+        return unit_vectors(np.stack([self.ra, self.dec], axis=1))
+
 
 @dataclass(frozen=True, kw_only=True)
 class PixelColumns:
@@ -122,6 +128,12 @@ class PixelColumns:
     x: str
     y: str
     origin: int = 0
+
+
+def unit_vectors(positions: np.ndarray) -> np.ndarray:
+    """Points on the unit sphere, shape (n, 3), of RA and Dec in degrees, shape (n, 2)."""
+    ra, dec = np.radians(positions).T
+    return np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)], axis=1)
 
 
 def find_id_column(table: pa.Table) -> str | None:

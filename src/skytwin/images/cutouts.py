@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow as pa
 import zarr
-from zarr.codecs import BloscCodec
 
 from skytwin.artefact import Manifest, Parent, reading
 from skytwin.errors import UsageError
@@ -26,11 +25,12 @@ from skytwin.images.catalog_file import read_catalog
 from skytwin.images.columns import canonical_positions
 from skytwin.images.row_scan import ScannedIndex
 from skytwin.images.rows import RowIndex
+from skytwin.images.shards import COMPRESSOR, chunk_rows, fill_value
 
 if TYPE_CHECKING:
     from astropy.table import Table
 
-__all__ = ["PIXELS", "REJECTED", "Cutouts", "Geometry", "packed_shard", "sized_pixels"]
+__all__ = ["PIXELS", "REJECTED", "Cutouts", "Geometry", "sized_pixels"]
 
 PIXELS, REJECTED = "pixels.zarr", "rejected.csv"
 _DESCRIPTION = "zarr.json"
@@ -85,35 +85,17 @@ def sized_pixels(folder: Path, geometry: Geometry, shard_rows: int, count: int) 
     write_atomically(folder / PIXELS / _DESCRIPTION, store[_DESCRIPTION].to_bytes())
 
 
-def packed_shard(pixels: np.ndarray, geometry: Geometry, shard_rows: int) -> bytes:
-    """A file of the array of `sized_pixels`: of ``shard_rows`` images, or of fewer at its end.
-
-    Parameters
-    ----------
-    pixels : ndarray, shape (n, C, H, W)
-        None of the images constant.
-    geometry : Geometry
-    shard_rows : int
-    """
-    store: dict[str, Any] = {}
-    _laid_out(store, geometry, shard_rows, len(pixels))[:] = pixels
-    content: bytes = store["c/0/0/0/0"].to_bytes()
-    return content
-
-
 def _laid_out(
     store: dict[str, Any], geometry: Geometry, shard_rows: int, count: int
 ) -> zarr.Array[Any]:
-    chunk = min(geometry.chunk_rows, shard_rows)
-    floating = np.issubdtype(np.dtype(geometry.dtype), np.floating)
     return zarr.create_array(
         store,
         shape=(count, *geometry.shape),
-        chunks=(chunk, *geometry.shape),
+        chunks=(chunk_rows(geometry, shard_rows), *geometry.shape),
         shards=(shard_rows, *geometry.shape),
         dtype=geometry.dtype,
-        fill_value=float("nan") if floating else 0,
-        compressors=BloscCodec(cname="zstd", clevel=3, shuffle="bitshuffle"),
+        fill_value=fill_value(geometry),
+        compressors=COMPRESSOR,
         dimension_names=("object", "band", "y", "x"),
         attributes={
             "bands": list(geometry.bands),

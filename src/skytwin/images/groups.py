@@ -1,4 +1,4 @@
-"""Rows that are one object, and splits that keep them together.
+"""Rows that are one object.
 
 A survey lists the same object more than once: where two fields overlap, where a pipeline broke a
 galaxy into pieces, where two catalogues were joined. If one entry trains and another tests, or
@@ -8,27 +8,23 @@ numbers: an int64 for each row, 0, 1, 2, ... in the order of each group's first 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from skytwin.errors import DataError, Mismatch, UsageError
+from skytwin.images.columns import unit_vectors
 
 __all__ = [
     "first_rows",
-    "grouped_folds",
-    "grouped_split",
+    "in_order",
     "linked_groups",
     "merge_groups",
     "rows_at",
     "shared_places",
     "sky_groups",
     "sky_pairs",
-    "straddling",
-    "unit_vectors",
 ]
 
 _PAIRS_AT_ONCE = 20_000_000  # 16 bytes each
@@ -71,7 +67,7 @@ def sky_groups(positions: np.ndarray | None, group_arcsec: float, count: int) ->
     linked = _friends(unit_vectors(places), _chord(group_arcsec))
     group = np.arange(count, dtype=np.int64)
     group[known] = count + linked[place]
-    return _in_order(group)
+    return in_order(group)
 
 
 def _distinct(points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -191,17 +187,31 @@ def shared_places(
     return shared
 
 
-def unit_vectors(positions: np.ndarray) -> np.ndarray:
-    """Points on the unit sphere, shape (n, 3), of RA and Dec in degrees, shape (n, 2)."""
-    ra, dec = np.radians(positions).T
-    return np.stack([np.cos(dec) * np.cos(ra), np.cos(dec) * np.sin(ra), np.sin(dec)], axis=1)
+def in_order(groups: np.ndarray) -> np.ndarray:
+    """The same groups, shape (N,) int64, numbered in order of first row.
+
+    Raises
+    ------
+    DataError
+        Not one whole number for each row.
+    """
+    groups = np.asarray(groups)
+    if groups.ndim != 1 or groups.dtype.kind not in "iu":
+        raise DataError(
+            f"groups of shape {groups.shape} and type {groups.dtype}; expected one whole number "
+            "for each row"
+        )
+    _, first, group = np.unique(groups, return_index=True, return_inverse=True)
+    order = np.empty(len(first), dtype=np.int64)
+    order[np.argsort(first)] = np.arange(len(first))
+    return order[group.reshape(-1)]
 
 
 def linked_groups(pairs: np.ndarray, count: int) -> np.ndarray:
     """Group number of every row, shape (N,) int64, where pairs of rows, shape (n, 2), are one."""
     ones = np.ones(len(pairs), dtype=bool)
     links = coo_array((ones, (pairs[:, 0], pairs[:, 1])), shape=(count, count))
-    return _in_order(connected_components(links, directed=False)[1])
+    return in_order(connected_components(links, directed=False)[1])
 
 
 def merge_groups(*groups: np.ndarray) -> np.ndarray:
@@ -226,109 +236,17 @@ def merge_groups(*groups: np.ndarray) -> np.ndarray:
     lengths = {len(group) for group in groups}
     if len(lengths) > 1:
         raise Mismatch(f"groups of {sorted(lengths)} rows; expected groups of the same rows")
-    merged = _in_order(groups[0])
+    merged = in_order(groups[0])
     for group in groups[1:]:
         # Each group of either grouping is a node, each row a link between its two.
-        links = np.stack([merged, _in_order(group) + len(merged)], axis=1)
-        merged = _in_order(linked_groups(links, 2 * len(merged))[merged])
+        links = np.stack([merged, in_order(group) + len(merged)], axis=1)
+        merged = in_order(linked_groups(links, 2 * len(merged))[merged])
     return merged
 
 
 def first_rows(groups: np.ndarray) -> np.ndarray:
     """The first row of every group, ascending, shape (number of groups,) int64."""
     return np.sort(np.unique(groups, return_index=True)[1]).astype(np.int64)
-
-
-def straddling(groups: np.ndarray, sides: Sequence[object] | np.ndarray) -> np.ndarray:
-    """Rows of groups that are on more than one side, ascending, shape (n,) int64.
-
-    Parameters
-    ----------
-    groups : ndarray, shape (N,), int
-    sides : sequence, length N
-        For example ``train`` or ``test``; None for a row that is on no side.
-    """
-    group = _in_order(groups)
-    given = np.asarray(sides, dtype=object)
-    if len(given) != len(group):
-        raise Mismatch(f"sides of {len(given)} rows and groups of {len(group)}; give one for each")
-    known = np.array([side is not None for side in given], dtype=bool)
-    if not known.any():
-        return np.empty(0, dtype=np.int64)
-    _, side = np.unique(given[known].astype(str), return_inverse=True)
-    met = np.unique(np.stack([group[known], side], axis=1), axis=0)
-    several = np.bincount(met[:, 0], minlength=int(group.max()) + 1) > 1
-    return np.flatnonzero(several[group] & known).astype(np.int64)
-
-
-def grouped_folds(
-    groups: np.ndarray, folds: int, seed: int, stratify: Sequence[object] | np.ndarray | None = None
-) -> np.ndarray:
-    """Fold number of every row, 0 to ``folds - 1``, shape (N,) int64; no group is cut.
-
-    The largest groups are dealt first, each to the fold that lacks most rows; rows that are
-    groups of their own fill the folds up, so that sizes differ by more than one row per class
-    only where large groups make them (the greedy rule of longest processing time, Graham 1969).
-
-    Parameters
-    ----------
-    groups : ndarray, shape (N,), int
-    folds : int
-        At least 2, at most the number of groups.
-    seed : int
-        Of the order in which groups of one size are dealt.
-    stratify : sequence, length N, optional
-        Classes, each spread over the folds as evenly as its groups allow.
-
-    Raises
-    ------
-    UsageError
-        There are fewer groups than folds.
-    Mismatch
-        ``stratify`` is of another length.
-    """
-    group = _in_order(groups)
-    number = int(group.max()) + 1 if len(group) else 0
-    if not 2 <= folds <= number:
-        raise UsageError(
-            f"{folds} folds of {number} groups; expected 2 folds or more and at most one a group"
-        )
-    return _deal(group, np.full(folds, 1 / folds), seed, stratify)
-
-
-def grouped_split(
-    groups: np.ndarray,
-    share: float,
-    seed: int,
-    stratify: Sequence[object] | np.ndarray | None = None,
-) -> np.ndarray:
-    """Which rows are on the test side, about ``share`` of them, shape (N,) bool; no group is cut.
-
-    Parameters
-    ----------
-    groups : ndarray, shape (N,), int
-    share : float
-        Between 0 and 1.
-    seed : int
-    stratify : sequence, length N, optional
-        As in `grouped_folds`.
-
-    Raises
-    ------
-    UsageError
-        The share is not between 0 and 1, or one side would be empty.
-    """
-    if not 0 < share < 1:
-        raise UsageError(f"share {share}; expected a number between 0 and 1")
-    group = _in_order(groups)
-    parts = _deal(group, np.array([1 - share, share]), seed, stratify)
-    test: np.ndarray = parts == 1
-    if test.all() or not test.any():
-        raise UsageError(
-            f"share {share:g} of {int(group.max()) + 1 if len(group) else 0} groups leaves one "
-            "side empty; choose another share"
-        )
-    return test
 
 
 def _chord(arcsec: float) -> float:
@@ -356,72 +274,3 @@ def _friends(points: np.ndarray, chord: float) -> np.ndarray:
         found = linked_groups(np.stack([rows[met.row], met.col], axis=1), count)
         linked = merge_groups(linked, found)
     return linked
-
-
-def _in_order(groups: np.ndarray) -> np.ndarray:
-    """The same groups, numbered in order of first row."""
-    groups = np.asarray(groups)
-    if groups.ndim != 1 or groups.dtype.kind not in "iu":
-        raise DataError(
-            f"groups of shape {groups.shape} and type {groups.dtype}; expected one whole number "
-            "for each row"
-        )
-    _, first, group = np.unique(groups, return_index=True, return_inverse=True)
-    order = np.empty(len(first), dtype=np.int64)
-    order[np.argsort(first)] = np.arange(len(first))
-    return order[group.reshape(-1)]
-
-
-def _deal(
-    group: np.ndarray,
-    share: np.ndarray,
-    seed: int,
-    stratify: Sequence[object] | np.ndarray | None,
-) -> np.ndarray:
-    """Part of every row, such that part f has about ``share[f]`` of the rows of every class."""
-    rng = np.random.default_rng(seed)
-    kind = np.zeros(len(group), dtype=np.int64)
-    if stratify is not None:
-        if len(stratify) != len(group):
-            raise Mismatch(
-                f"stratify of {len(stratify)} rows and groups of {len(group)}; give one for each"
-            )
-        kind = np.unique(np.asarray(stratify).astype(str), return_inverse=True)[1].reshape(-1)
-    # Rows still lacking, by part and class.
-    lacking = share[:, None] * np.bincount(kind)
-    size = np.bincount(group)
-    part_of = np.zeros(len(size), dtype=np.int64)
-    by_group = np.argsort(group, kind="stable")
-    start = np.cumsum(size) - size
-    several = rng.permutation(np.flatnonzero(size > 1))
-    for one in several[np.argsort(-size[several], kind="stable")]:
-        inside = np.bincount(
-            kind[by_group[start[one] : start[one] + size[one]]], minlength=lacking.shape[1]
-        )
-        # Most wanted where what it brings is lacking; then where rows of any class are.
-        wanted = lacking @ inside
-        best = np.flatnonzero(wanted >= wanted.max() - 1e-9)
-        chosen = best[np.argmax(lacking[best].sum(axis=1))]
-        part_of[one] = chosen
-        lacking[chosen] -= inside
-    alone = rng.permutation(np.flatnonzero(size == 1))
-    for each in range(lacking.shape[1]):
-        singles = alone[kind[by_group[start[alone]]] == each]
-        counts = _round(lacking[:, each], len(singles), lacking.sum(axis=1))
-        part_of[singles] = np.repeat(np.arange(len(share)), counts)
-        lacking[:, each] -= counts
-    part: np.ndarray = part_of[group]
-    return part
-
-
-def _round(lacking: np.ndarray, count: int, total: np.ndarray) -> np.ndarray:
-    """Whole numbers that add up to ``count``, in proportion to what is lacking.
-
-    What rounding leaves over goes where the remainder, then the lack of rows in total, is largest.
-    """
-    positive = np.maximum(lacking, 0.0)
-    exact = positive * (count / positive.sum()) if count else np.zeros(len(lacking))
-    counts = np.floor(exact + 1e-9).astype(np.int64)
-    order = np.lexsort((-total, -np.round(exact - counts, 9)))
-    counts[order[: count - counts.sum()]] += 1
-    return counts

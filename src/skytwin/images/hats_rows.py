@@ -10,7 +10,7 @@ import pyarrow.compute as pc
 from scipy.spatial import cKDTree
 
 from skytwin.errors import DataError
-from skytwin.images.catalog import id_texts, join, unit_vectors
+from skytwin.images.catalog import id_texts, join
 from skytwin.images.columns import SkyPositions, id_column, sky_columns, sky_degrees
 from skytwin.images.hats import Hats
 
@@ -53,7 +53,7 @@ def rows_near(
     found = sky_columns(catalog.schema.empty_table(), ra, dec)
     if found is None or not sky.known.any():
         return catalog.schema.empty_table()
-    places = unit_vectors(sky)[sky.known]
+    places = sky.directions[sky.known]
     # A little more than the angle: the join decides.
     chord = 2 * np.sin(np.radians(arcsec / 3600) / 2) * (1 + 1e-6) + 1e-12
     tree = cKDTree(places)
@@ -62,7 +62,7 @@ def rows_near(
         where = sky_degrees(rows, found)
         mask = np.zeros(rows.num_rows, dtype=bool)
         if where.known.any():
-            distance, _ = tree.query(unit_vectors(where)[where.known], distance_upper_bound=chord)
+            distance, _ = tree.query(where.directions[where.known], distance_upper_bound=chord)
             mask[where.known] = np.isfinite(distance)
         return mask
 

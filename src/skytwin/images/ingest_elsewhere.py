@@ -1,9 +1,10 @@
 """Images read by workers: they decode, cut and compress; the order and the files stay here.
 
-Two kinds of tasks: one reads some images and keeps their pixels on its worker, and says only what
-they are like; the other takes those of one shard, from whichever workers have them, and writes the
-file that they make beside those that are done. So no pixel passes through the one process that
-keeps the order: it gives the file its place, and only then does the file count.
+Three kinds of tasks: one reads some images and keeps their pixels on its worker, and says only
+what they are like; one compresses a part of a shard, from whichever workers have its pixels; one
+joins the parts and writes the file that they make beside those that are done. So no pixel passes
+through the one process that keeps the order: it gives the file its place, and only then does the
+file count.
 """
 
 from __future__ import annotations
@@ -22,9 +23,11 @@ import numpy as np
 from skytwin.artefact import PARTS
 from skytwin.errors import BadImage, SkytwinError, Unreachable
 from skytwin.files import disk_errors, sync
-from skytwin.images.cutouts import Geometry, packed_shard
+from skytwin.images.cutouts import Geometry
 from skytwin.images.ingest_image import Changes, Kind, read_framed
+from skytwin.images.shards import chunk_rows, joined, packed_chunks
 from skytwin.images.source import ImageSource
+from skytwin.threads import processor_count
 
 __all__ = [
     "Elsewhere",
@@ -41,6 +44,8 @@ __all__ = [
 # Images of a task: this many at least; at most a shard, whose pixels then need not travel; and no
 # more than leave so many tasks for each thread, so that all end at about the same time.
 _FEWEST, _TASKS_LEFT = 32, 4
+# Parts of a shard at most, one for each worker, so that none is idle while the last one is made.
+_PARTS = 8
 
 
 class Packing(Protocol):
@@ -69,15 +74,23 @@ class Packed:
 
     @classmethod
     def of(cls, pixels: np.ndarray, shape: Shape) -> Packed:
-        """Of a shard; see `skytwin.images.cutouts.packed_shard`."""
-        content = packed_shard(pixels, shape.geometry, shape.rows)
-        folder = Path(shape.folder)
+        """Of the images of a shard, (n, C, H, W), none of them constant."""
+        threads = processor_count()
+        return cls.joined(packed_chunks(pixels, shape.geometry, shape.rows, threads=threads), shape)
+
+    @classmethod
+    def joined(cls, chunks: Sequence[np.ndarray], shape: Shape) -> Packed:
+        """Of all chunks of a shard; see `skytwin.images.shards.packed_chunks`."""
+        folder, digest = Path(shape.folder), hashlib.sha256()
         path = folder / PARTS / f"shard-{uuid.uuid4().hex}"
         with disk_errors(folder):
             path.parent.mkdir(exist_ok=True)
-            path.write_bytes(content)
+            with path.open("wb") as stream:
+                for part in joined(chunks, shape.geometry, shape.rows):
+                    digest.update(part.data)
+                    stream.write(part.data)
             sync(path)
-        return cls(path=str(path), sha256=hashlib.sha256(content).hexdigest())
+        return cls(path=str(path), sha256=digest.hexdigest())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -110,6 +123,9 @@ class Workers(Protocol):
 
     def of_kept(self, function: Callable[..., Any], task: Any, kept: Sequence[Any]) -> Packing:
         """What a function gives for a task and what was kept."""
+
+    def kept_of(self, function: Callable[..., Any], task: Any, kept: Sequence[Any]) -> Any:
+        """The same, which stays where it was made."""
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -229,18 +245,24 @@ def read_elsewhere(
 
 def pack_elsewhere(elsewhere: Elsewhere, pixels: Sequence[Pixels], shape: Shape) -> Packing:
     """The file of a shard that holds these images."""
-    runs: list[tuple[Any, list[tuple[int, int]]]] = []
-    for each in pixels:
-        if not runs or runs[-1][0] is not each.kept:
-            runs.append((each.kept, []))
-        runs[-1][1].append((each.kind, each.place))
-    task = _Shard(shape=shape, places=tuple(np.array(places) for _, places in runs))
-    return elsewhere.workers.of_kept(_pack, task, [kept for kept, _ in runs])
+    workers, rows = elsewhere.workers, chunk_rows(shape.geometry, shape.rows)
+    chunks = -(-len(pixels) // rows)
+    step = rows * -(-chunks // min(workers.workers, _PARTS))
+    made = []
+    for start in range(0, len(pixels), step):
+        runs: list[tuple[Any, list[tuple[int, int]]]] = []
+        for each in pixels[start : start + step]:
+            if not runs or runs[-1][0] is not each.kept:
+                runs.append((each.kept, []))
+            runs[-1][1].append((each.kind, each.place))
+        task = _Part(shape=shape, places=tuple(np.array(places) for _, places in runs))
+        made.append(workers.kept_of(_pack, task, [kept for kept, _ in runs]))
+    return workers.of_kept(_join, shape, made)
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
-class _Shard:
-    """Which images of what was kept make a shard: kind and place, (n, 2), for each part."""
+class _Part:
+    """Which images of what was kept make some chunks: kind and place, (n, 2), of each run."""
 
     shape: Shape
     places: tuple[np.ndarray, ...]
@@ -268,19 +290,24 @@ def _read(rows: range, opening: _Opening) -> tuple[_Told, tuple[np.ndarray, ...]
     return told, tuple(np.stack(each) for each in pixels)
 
 
-def _pack(shard: _Shard, *parts: tuple[np.ndarray, ...]) -> Packed:
-    """On a worker: the file that one shard is."""
-    if not Path(shard.shape.folder).is_dir():
-        raise Unreachable(
-            f"the worker on {platform.node()} sees no folder {shard.shape.folder!r} to write in; "
-            "all workers must see the same folders under the same paths"
-        )
+def _pack(part: _Part, *runs: tuple[np.ndarray, ...]) -> list[np.ndarray]:
+    """On a worker: some chunks of a shard."""
     rows = [
-        part[kind][place]
-        for part, places in zip(parts, shard.places, strict=True)
+        run[kind][place]
+        for run, places in zip(runs, part.places, strict=True)
         for kind, place in places.tolist()
     ]
-    return Packed.of(np.stack(rows), shard.shape)
+    return packed_chunks(np.stack(rows), part.shape.geometry, part.shape.rows)
+
+
+def _join(shape: Shape, *parts: list[np.ndarray]) -> Packed:
+    """On a worker: the file that one shard is."""
+    if not Path(shape.folder).is_dir():
+        raise Unreachable(
+            f"the worker on {platform.node()} sees no folder {shape.folder!r} to write in; "
+            "all workers must see the same folders under the same paths"
+        )
+    return Packed.joined([chunk for part in parts for chunk in part], shape)
 
 
 @functools.lru_cache(maxsize=1)

@@ -14,11 +14,19 @@ import pyarrow as pa
 from skytwin.addresses import name_of
 from skytwin.errors import UsageError
 from skytwin.images import arrow
-from skytwin.images.catalog import SkyPositions, join, read_table, sky_columns, sky_degrees
+from skytwin.images.catalog import (
+    SkyPositions,
+    check_ids,
+    join,
+    read_table,
+    sky_columns,
+    sky_degrees,
+)
 from skytwin.images.hats import Hats
 from skytwin.images.hats_rows import rows_by_id, rows_near
 from skytwin.images.source import Listed
 from skytwin.images.tables import hats_at, table_sha256
+from skytwin.images.texts import Texts, text_array
 
 __all__ = ["Assembled", "Catalog", "assemble"]
 
@@ -70,7 +78,7 @@ class Catalog:
     def check(self, table: pa.Table, ids: Sequence[str]) -> None:
         """Fail before hours of reading, not after: a join by id needs no pixel."""
         if self.match_arcsec is None:
-            join(ids, table, id_column=self.id_column)
+            check_ids(ids, table, self.id_column)
         elif not 0 < self.match_arcsec <= 3600:
             raise UsageError(f"--match-arcsec {self.match_arcsec}; expected 0 to 3600")
         elif sky_columns(table, self.ra_column, self.dec_column) is None:
@@ -100,12 +108,12 @@ def assemble(
     regard to case.
     """
     index = rows["index"].to_numpy()
-    ids = [source.ids[i] for i in index]
+    ids = Texts(text_array(source.ids, index))
     extra: list[tuple[pa.Field, pa.ChunkedArray]] = []
     ra, dec = (rows[name].to_numpy().astype(float) for name in ("ra", "dec"))
     positions = SkyPositions(ra=ra, dec=dec)
     if source.table is not None:
-        own = source.table.take(pa.array(index))
+        own = arrow.taken(source.table, pa.array(index))
         positions = _prefer(_sky(own), positions)
         extra += [(entry, own[entry.name]) for entry in own.schema]
     missing, left_over = 0, pa.table({})
@@ -123,7 +131,7 @@ def assemble(
         extra += [(entry, joined.table[entry.name]) for entry in joined.table.schema]
         missing, left_over = len(joined.unmatched_images), joined.unmatched_rows
     fields = [arrow.field("id", pa.string(), ucd="meta.id;meta.main", description="object")]
-    columns: list[Any] = [pa.array(ids, pa.string())]
+    columns: list[Any] = [ids.array]
     if np.isfinite(positions.ra).any():
         for name, values in (("ra", positions.ra), ("dec", positions.dec)):
             fields.append(
@@ -137,7 +145,7 @@ def assemble(
             )
             columns.append(pa.array(values, pa.float64(), from_pandas=True))
     fields.append(arrow.field("origin", pa.string(), description="where it was read"))
-    columns.append(pa.array([source.origins[i] for i in index], pa.string()))
+    columns.append(text_array(source.origins, index))
     _add_unique(fields, columns, extra)
     return Assembled(
         table=pa.Table.from_arrays(columns, schema=pa.schema(fields)),
@@ -181,6 +189,9 @@ def _add_unique(
 
 
 def _same_text(values: pa.ChunkedArray, ids: pa.Array) -> bool:
+    if pa.types.is_string(values.type) or pa.types.is_integer(values.type):
+        texts = values.cast(pa.string()).fill_null("None")
+        return bool(texts.equals(pa.chunked_array([ids])))
     return bool([str(value) for value in values.to_pylist()] == ids.to_pylist())
 
 

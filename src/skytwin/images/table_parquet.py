@@ -33,10 +33,6 @@ def read_parquet(
         It unpacks to far more than its size; see `skytwin.images.packed`.
     """
     table = without_null_type(_within(source, size, columns))
-    for place, entry in enumerate(table.schema):
-        if pa.types.is_dictionary(entry.type):
-            plain = entry.with_type(entry.type.value_type)
-            table = table.set_column(place, plain, table[place].cast(plain.type))
     header = (table.schema.metadata or {}).get(b"table_meta_yaml")
     if header is None:
         return table
@@ -67,10 +63,27 @@ def _within(source: Path | BinaryIO, size: int, columns: Sequence[str] | None) -
     with pq.ParquetFile(
         source, memory_map=mapped, read_dictionary=texts, pre_buffer=not mapped
     ) as file:
-        table = file.read(wanted)
+        if file.num_row_groups < 2:
+            return _plain(file.read(wanted), size, texts)
+        # One after the other, for each is there twice while its texts are written out.
+        groups = (file.read_row_group(n, wanted) for n in range(file.num_row_groups))
+        table = pa.concat_tables([_plain(group, size, texts) for group in groups])
+    schema, columns = table.schema, list(table.columns)
+    del table, groups
+    for place, column in enumerate(columns):  # so that only one is there twice
+        columns[place] = pa.table({"": column}).combine_chunks()[0]
+    return pa.table(columns, schema=schema)
+
+
+def _plain(table: pa.Table, size: int, texts: Sequence[str]) -> pa.Table:
+    """The table with its texts written out, once it is known that they fit."""
     for name in texts:
         for chunk in table[name].chunks if name in table.column_names else ():
             if pa.types.is_dictionary(chunk.type):
                 lengths = pc.binary_length(chunk.dictionary)
                 require_likely(size, pc.sum(lengths.take(chunk.indices)).as_py() or 0, "the table")
+    for place, entry in enumerate(table.schema):
+        if pa.types.is_dictionary(entry.type):
+            plain = entry.with_type(entry.type.value_type)
+            table = table.set_column(place, plain, table[place].cast(plain.type))
     return table

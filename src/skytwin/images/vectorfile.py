@@ -11,8 +11,11 @@ import pyarrow as pa
 from skytwin.errors import DataError, UsageError, in_words, unknown
 from skytwin.images.arrayfiles import StoredArray, open_arrays
 from skytwin.images.arrays import columns_beside, identifiers, short_names
+from skytwin.images.texts import numbered
 
 __all__ = ["VectorFile"]
+
+_AT_ONCE = 16_384
 
 
 class VectorFile:
@@ -49,7 +52,7 @@ class VectorFile:
         self.ids: Sequence[str] = found
         kept = {key: value for key, value in columns.items() if key != self.id_name}
         self.table = pa.table(short_names(kept)) if kept else None
-        self.origins: Sequence[str] = [f"{path.name}[{row}]" for row in range(self.shape[0])]
+        self.origins: Sequence[str] = numbered(self.shape[0], f"{path.name}[", "]")
 
     def block(self, first: int, stop: int) -> np.ndarray:
         """Rows ``first`` to ``stop``, (n, D) float32.
@@ -59,15 +62,18 @@ class VectorFile:
         DataError
             They cannot be read.
         """
+        values = np.empty((stop - first, self.shape[1]), dtype=np.float32)
         try:
-            rows = [np.asarray(self._array.row(row)) for row in range(first, stop)]
             with np.errstate(over="ignore"):  # a number too large for float32 becomes infinite
-                return np.stack(rows).astype(np.float32)
+                for begin in range(first, stop, _AT_ONCE):
+                    end = min(begin + _AT_ONCE, stop)
+                    values[begin - first : end - first] = self._array.part(begin, end)
         except Exception as error:  # damage shows as another error in every format
             reason = in_words(error)
             raise DataError(
                 f"rows {first} to {stop - 1} of {self.location!r} cannot be read: {reason}"
             ) from None
+        return values
 
 
 def _choose(path: Path, arrays: Mapping[str, StoredArray], wanted: str | None) -> str:

@@ -16,7 +16,8 @@ from skytwin.embeddings.table import Embeddings
 from skytwin.errors import UsageError
 from skytwin.files import hash_file
 from skytwin.images.cutouts import Cutouts
-from skytwin.verbs import embed, ingest
+from skytwin.verbs import ingest
+from skytwin.verbs_embed import embed
 
 __all__ = ["embedded", "ingested", "is_cutouts", "source_digest", "stage"]
 

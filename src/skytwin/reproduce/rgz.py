@@ -68,15 +68,13 @@ def reproduce_rgz(
             tell(f"data: {title} ({why})")
         cutouts = {each.key: each.cutouts for each in sets} | {"unlabelled": free.cutouts}
         coded, lacking = rgz_encoders.encoders(asked, home, cutouts, tell)
-        main = next(each for each in coded if "unlabelled" in each.embeddings)
-        main = next((each for each in coded if each.method == "vdvae"), main)
         given = Given(
             asked=asked,
             home=home,
             labelled=sets,
             unlabelled=free,
             coded=coded,
-            main=main,
+            main=coded[0],
             lacking=lacking,
         )
         return run_study(_study(given), out, tell=tell)

@@ -10,21 +10,24 @@ from typing import Any
 
 import numpy as np
 
-from skytwin.artefact import Manifest
+from skytwin.artefact import MANIFEST, Manifest
 from skytwin.embeddings.table import Embeddings
 from skytwin.encoders.bundled import PREFIX, bundled_encoders
 from skytwin.errors import UsageError
 from skytwin.images.cutouts import Cutouts
 from skytwin.images.datasets import FOLDER_VARIABLE
 from skytwin.reproduce import rgz_paper as paper
-from skytwin.reproduce.places import embedded
+from skytwin.reproduce.places import embedded, stage
 from skytwin.reproduce.rgz_inputs import Asked, Coded
 from skytwin.reproduce.ulisse_inputs import data_folder
+from skytwin.verbs_train import train
 
 __all__ = ["encoders", "like"]
 
 _COMPONENTS, _CROP = 128, 96
 _WEIGHTS = "mobilenetv2_100*.safetensors"
+#: How many images, repeats counted, a VDVAE of the study's own is shown: minutes on a CPU.
+_SHOWN_TO_VDVAE = 48_000
 
 
 def encoders(
@@ -32,17 +35,23 @@ def encoders(
 ) -> tuple[tuple[Coded, ...], str]:
     """The encoders at hand with the sets as they see them, and what is lacking.
 
-    The first, or the first VDVAE, sees the unlabelled set, too; so does PCA, which is fitted on it.
+    The first of them is followed through the study: the first VDVAE that was asked for, else the
+    first encoder. It sees the unlabelled set, too; so does PCA, which is fitted on it. Where none
+    was asked for, a small VDVAE is trained on the unlabelled set, for its images.
     """
     specs, lacking = _specs(asked)
+    specs.sort(key=lambda spec: _method(spec) != "vdvae")
+    if not asked.encoders:
+        made, why = _small_vdvae(asked, home, sets, tell)
+        specs += made
+        lacking = "; ".join(filter(None, (lacking, why)))
     count = min(_COMPONENTS, len(sets["unlabelled"]) // 2)
     if not any(spec.startswith("pca:") for spec in specs):
         specs.append(f"pca:{count}:abs")
-    main = _main(specs)
     found: list[Coded] = []
     for spec in specs:
         tell(f"encoder: {spec} ...")
-        wanted = spec == main or spec.startswith("pca:")
+        wanted = spec == specs[0] or spec.startswith("pca:")
         found.append(_coded(asked, home, spec, sets, with_unlabelled=wanted, known=found))
     return tuple(found), lacking
 
@@ -62,8 +71,29 @@ def _specs(asked: Asked) -> tuple[list[str], str]:
     return found, f"no ImageNet weights in {FOLDER_VARIABLE}/weights"
 
 
-def _main(specs: list[str]) -> str:
-    return next((s for s in specs if _method(s) == "vdvae"), specs[0])
+def _small_vdvae(
+    asked: Asked, home: Path, sets: dict[str, Cutouts], tell: Callable[[str], None]
+) -> tuple[list[str], str]:
+    """A VDVAE trained on the unlabelled set, but for what a labelled one shows; and what it lacks.
+
+    About as many images are shown to it whatever the set's size, so that it takes minutes.
+    """
+    if any(importlib.util.find_spec(name) is None for name in ("torch", "pytorch_lightning")):
+        return [], "skytwin[train] not installed: no VDVAE"
+    free = sets["unlabelled"]
+    places = [sets[key].folder for key in paper.SETS if sets[key].positions is not None]
+    settings: dict[str, Any] = {
+        "recipe": "vdvae-tiny",
+        "changes": [f"epochs={-(-_SHOWN_TO_VDVAE // len(free))}"],
+        "seed": asked.seed,
+        "exclude": places if free.positions is not None else [],
+    }
+    told = {**settings, "exclude": [Manifest.open(place).fingerprint for place in places]}
+    folder = stage(home, "vdvae-tiny", {"cutouts": free.manifest.fingerprint, **told})
+    if not (folder / MANIFEST).is_file():
+        tell("encoder: training a small VDVAE ...")
+        train(free, folder, quiet=asked.quiet, **settings)
+    return [str(folder)], "a VDVAE trained as long as the paper's (one was, for minutes)"
 
 
 def _method(spec: str) -> str | None:
@@ -115,7 +145,7 @@ def _coded(
                             quiet=asked.quiet, any_scale=True)  # fmt: skip
         first = first or made
         found[key] = made
-    title = _title(spec, method, found["mirabest"])
+    title = _title(spec, method, found["mirabest"], own=Path(spec).parent == home)
     if title in {each.title for each in known}:
         title = f"{title} ({len(known) + 1})"
     return Coded(
@@ -143,7 +173,9 @@ def _weights(spec: str) -> Path | None:
     )
 
 
-def _title(spec: str, method: str | None, embeddings: Embeddings) -> str:
+def _title(spec: str, method: str | None, embeddings: Embeddings, *, own: bool) -> str:
+    if own:
+        return f"{paper.METHODS[method or '']}, trained here for minutes"
     if spec.startswith("pca:"):
         return f"PCA {embeddings.dim}, of the unlabelled"
     if spec.startswith("timm:"):

@@ -91,7 +91,7 @@ def maps(draft: Draft, given: Given, _: Earlier) -> None:
 def _titled(found: Map, coloured: str) -> Any:
     """The map with a short title: the caption names the encoder."""
     axes = map_scatter(found, coloured)
-    axes.set_title(f"{found.title} of {len(found)} objects")
+    axes.set_title(f"{found.title} of {len(found)} objects", loc="left")
     return axes
 
 

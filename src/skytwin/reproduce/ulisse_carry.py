@@ -13,7 +13,8 @@ from skytwin.answers.purity import PurityCurve
 from skytwin.answers.ranking import once_each
 from skytwin.embeddings.neighbours import rank_all
 from skytwin.embeddings.table import Embeddings
-from skytwin.images.groups import grouped_split, sky_groups
+from skytwin.images.folds import grouped_split
+from skytwin.images.groups import sky_groups
 from skytwin.images.where import positive_rows
 from skytwin.reproduce import ulisse_paper as paper
 from skytwin.reproduce.content import Draft, Number, Written, column

@@ -26,7 +26,7 @@ from skytwin.embeddings.neighbours import rank_some
 from skytwin.embeddings.table import Embeddings
 from skytwin.errors import SkytwinError, UsageError
 from skytwin.images import arrow
-from skytwin.images.groups import unit_vectors
+from skytwin.images.columns import unit_vectors
 
 __all__ = ["ConeSearch", "routes"]
 

@@ -15,7 +15,7 @@ import numpy as np
 
 from skytwin.embeddings.table import Embeddings
 from skytwin.errors import DataError, UsageError, unknown
-from skytwin.images.groups import unit_vectors
+from skytwin.images.columns import unit_vectors
 from skytwin.images.moc import corners, cover, inside, read_moc, square_degrees
 from skytwin.vo.footprint import image_arcsec
 from skytwin.web.once import Once

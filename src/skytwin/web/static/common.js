@@ -45,22 +45,26 @@ export function query(parameters) {
   return text ? `?${text}` : "";
 }
 
-async function fetched(path, parameters, signal) {
-  let answer;
+/** What the line brings; it may break before the answer, or in the middle of it. */
+async function heard(waited) {
   try {
-    answer = await fetch(path + query(parameters), { signal });
+    return await waited;
   } catch (error) {
-    if (error.name === "AbortError") throw error;
+    if (error.name === "AbortError" || error instanceof Refused) throw error;
     throw new Refused("The server does not answer; is it still running?");
   }
+}
+
+async function fetched(path, parameters, signal) {
+  const answer = await heard(fetch(path + query(parameters), { signal }));
   if (!answer.ok) throw new Refused(await reason(answer), answer.status);
   return answer;
 }
 
 export const api = async (path, parameters = {}, signal) =>
-  (await fetched(path, parameters, signal)).json();
+  heard((await fetched(path, parameters, signal)).json());
 export const binary = async (path, parameters = {}, signal) =>
-  (await fetched(path, parameters, signal)).arrayBuffer();
+  heard((await fetched(path, parameters, signal)).arrayBuffer());
 
 async function reason(answer) {
   try {
@@ -81,16 +85,10 @@ export async function post(path, body, parameters = {}) {
     headers: { "X-Skytwin-Token": token, "Content-Type": plain ? "application/octet-stream" : "application/json" },
     signal: AbortSignal.timeout(60_000),
   });
-  let answer;
-  try {
-    answer = await send();
-    if (answer.status === 403 && await renewed()) answer = await send();
-  } catch (error) {
-    if (error instanceof Refused) throw error;
-    throw new Refused("The server does not answer; is it still running?");
-  }
+  let answer = await heard(send());
+  if (answer.status === 403 && await renewed()) answer = await heard(send());
   if (!answer.ok) throw new Refused(await reason(answer), answer.status);
-  return answer.json();
+  return heard(answer.json());
 }
 
 /** A server that was started anew has another token; that of another survey gets nothing. */
