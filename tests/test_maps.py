@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import openTSNE
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
@@ -17,15 +19,18 @@ from sklearn.metrics import silhouette_score
 
 from command import catalogue, done, images
 from command import skytwin as skytwin_command
+from durability_verbs import content
 from skytwin.answers import figures_map, maps_layout
 from skytwin.answers.maps import Map, make_map
 from skytwin.answers.maps_layout import nearest_scores
-from skytwin.answers.maps_place import open_map, place
+from skytwin.answers.maps_place import open_map, place, stored
 from skytwin.answers.maps_quality import measure_quality
 from skytwin.answers.maps_space import Variance
 from skytwin.embeddings.table import Embeddings
 from skytwin.errors import DataError, Mismatch, UnknownName, UsageError
+from skytwin.report_files import resumed
 from skytwin.report_map import Look, save_map
+from stopped import stopped_after
 
 N, GROUPS, DIM = 240, 4, 12
 
@@ -137,7 +142,8 @@ def test_approximate_neighbours_of_many_objects_are_nearly_exact() -> None:
 
 
 def saved(found: Map, folder: Path, embeddings: Embeddings) -> Path:
-    save_map(found, embeddings, Look(color=["kind", "x"]), None, folder, [])
+    with resumed(folder, "map", stored(found)[0], {"embeddings": found.origin.parent}) as run:
+        save_map(found, embeddings, Look(color=["kind", "x"]), None, run, [])
     return folder
 
 
@@ -263,6 +269,30 @@ def test_bad_input(tsne: Map, monkeypatch: pytest.MonkeyPatch) -> None:
         make_map(survey(), "umap")
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("gradient", ["bh", "fft"])
+def test_stopped_anywhere_it_goes_on_to_the_same_map(
+    gradient: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    np.save(tmp_path / "vectors.npy", survey().vectors[:])
+    emb = tmp_path / "emb"
+    done("adopt", tmp_path / "vectors.npy", "--out", emb, "--quiet")
+    monkeypatch.setattr(maps_layout, "_WORTH", N)
+    plain = openTSNE.TSNEEmbedding
+    monkeypatch.setattr(
+        openTSNE, "TSNEEmbedding", partial(plain, negative_gradient_method=gradient)
+    )
+    words = ("map", emb, "--perplexity", "20", "--quiet", "--out")
+    done(*words, tmp_path / "whole")
+    found = []
+    for most in (0, 1, 2, 1, 9):  # in the early part, at its end, in the late one
+        with stopped_after(most) as made:
+            skytwin_command(*words, tmp_path / "again")
+        found += made
+    assert found == [("neighbours",), *(("t-SNE", str(end)) for end in range(125, 751, 125))]
+    assert content(tmp_path / "again") == content(tmp_path / "whole")
+
+
 def test_from_the_command_line(tmp_path: Path) -> None:
     done("ingest", images(tmp_path / "images"), "--catalog", catalogue(tmp_path / "c.csv"),
          "--out", tmp_path / "cuts", "--quiet")  # fmt: skip
@@ -288,7 +318,7 @@ def test_from_the_command_line(tmp_path: Path) -> None:
         (("--onto", emb), "holds embeddings; expected map"),
         (("--onto", out, "--color", "mag"), "do not go with --onto"),
         (("--thumbnails", "1"), "--thumbnails 1; expected 2 to 60, or 0 for none"),
-        (("--out", out), "exists and is not empty"),
+        (("--perplexity", "9", "--out", out), "already holds a finished result"),
     ):
         wrong = skytwin_command("map", emb, *words, "--quiet")
         assert wrong.code == 2

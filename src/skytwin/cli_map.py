@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from skytwin.cli_options import CutoutsAt, DisplayText, Emb, Quiet, Result, Save, Where, tell
+from skytwin.cli_options import CutoutsAt, DisplayText, Emb, Quiet, ResumedResult, Save, Where, tell
 from skytwin.embeddings.names import DEFAULT_METRIC
 from skytwin.errors import UsageError
 
@@ -44,7 +44,7 @@ def map_(
     ] = 200_000,
     seed: Annotated[int, typer.Option("--seed", help="The same seed gives the same map.")] = 0,
     threads: Annotated[int, typer.Option("--threads", help="Processor threads for t-SNE.")] = 1,
-    out: Result = None,
+    out: ResumedResult = None,
     save: Save = None,
     display: DisplayText = None,
     cutouts: CutoutsAt = None,
@@ -54,7 +54,9 @@ def map_(
     from skytwin import report_map
     from skytwin.answers.maps import make_map
     from skytwin.answers.maps_place import place
+    from skytwin.answers.resume import Steps
     from skytwin.embeddings.table import Embeddings
+    from skytwin.report_files import resumed
 
     opened = Embeddings.open(embedding)
     look = report_map.Look(
@@ -62,24 +64,24 @@ def map_(
     )
     if onto is not None and (color or thumbnails or where):
         raise UsageError("--color, --thumbnails and --where do not go with --onto; leave them out")
-    images = report_map.check(opened, look, out, save or [])
+    # A map goes on in a folder that is there; a placement wants a new one.
+    images = report_map.check(opened, look, None if onto is None else out, save or [])
     if onto is not None:
         placed = place(onto, opened, quiet=quiet)
         typer.echo(placed.summary)
         tell(report_map.save_placement(placed, out, save or []))
         return
-    found = make_map(
-        opened,
-        method,
-        metric=metric,
-        perplexity=perplexity,
-        neighbours=neighbours,
-        pca=pca,
-        where=where,
-        sample=sample,
-        seed=seed,
-        threads=threads,
-        quiet=quiet,
-    )
-    typer.echo(found.summary)
-    tell(report_map.save_map(found, opened, look, images, out, save or []))
+    settings: dict[str, Any] = {
+        "method": method,
+        "metric": metric,
+        "perplexity": perplexity,
+        "neighbours": neighbours,
+        "pca": pca,
+        "where": where,
+        "sample": sample,
+        "seed": seed,
+    }
+    with resumed(out, "map", settings, {"embeddings": opened.as_parent()}) as run:
+        found = make_map(opened, **settings, threads=threads, steps=Steps(run), quiet=quiet)
+        typer.echo(found.summary)
+        tell(report_map.save_map(found, opened, look, images, run, save or []))

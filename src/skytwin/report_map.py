@@ -15,7 +15,7 @@ from skytwin.errors import UsageError, unknown
 from skytwin.images.cutouts import Cutouts
 from skytwin.images.display import Display, parse_display
 from skytwin.report_files import check_targets, draw_pictures, save_each, written
-from skytwin.run import result_folder
+from skytwin.run import Run, result_folder
 
 __all__ = ["Look", "check", "save_map", "save_placement"]
 
@@ -65,7 +65,7 @@ def save_map(
     embeddings: Embeddings,
     look: Look,
     cutouts: Cutouts | None,
-    out: Path | None,
+    run: Run | None,
     save: Sequence[Path],
 ) -> str:
     """Write a result folder and single files; say what was written.
@@ -75,24 +75,16 @@ def save_map(
     meta, columns = found.describe(), _columns(look)
     drawings = _drawings(found, embeddings, look, cutouts)
     save_each(save, lambda: next(iter(drawings.values()))(), found.table(columns), meta)
-    if out is None:
+    if run is None:
         return written(save)
-    recipe, summary = stored(found)
-    parent = found.origin.parent
-    with result_folder(
-        out,
-        kind="map",
-        recipe=recipe,
-        summary=summary,
-        inputs={"embedding": parent.path},
-        parents={"embeddings": parent},
-    ) as where:
-        write_table(found.table(columns), where / MAP, meta)
-        write_table(found.variance.table, where / "variance.csv", meta)
-        write_model(found, where)
-        (where / "report.txt").write_text(found.summary + "\n", encoding="utf-8")
-        draw_pictures(where, drawings, meta)
-    return written([*save, out])
+    where = run.folder
+    write_table(found.table(columns), where / MAP, meta, overwrite=True)
+    write_table(found.variance.table, where / "variance.csv", meta, overwrite=True)
+    write_model(found, where)
+    (where / "report.txt").write_text(found.summary + "\n", encoding="utf-8")
+    draw_pictures(where, drawings, meta)
+    run.finish(stored(found)[1])
+    return written([*save, where])
 
 
 def save_placement(placed: Placement, out: Path | None, save: Sequence[Path]) -> str:

@@ -16,6 +16,7 @@ import pyarrow as pa
 from skytwin.answers.maps_layout import tsne, umap
 from skytwin.answers.maps_quality import Quality, measure_quality
 from skytwin.answers.maps_space import SHARES, Space, Variance, check_metric, fit_space
+from skytwin.answers.resume import Steps
 from skytwin.artefact import Parent
 from skytwin.embeddings.names import DEFAULT_METRIC
 from skytwin.embeddings.table import Embeddings
@@ -241,6 +242,7 @@ def make_map(
     sample: int = SAMPLE,
     seed: int = 0,
     threads: int = 1,
+    steps: Steps | None = None,
     quiet: bool = True,
 ) -> Map:
     """Lay objects out on a plane.
@@ -266,6 +268,8 @@ def make_map(
     seed : int
         The same seed gives the same map on the same machine.
     threads : int
+    steps : Steps, optional
+        Where a t-SNE of 10 000 objects or more keeps how far it has come.
     quiet : bool
         Show no progress.
 
@@ -305,7 +309,7 @@ def make_map(
     space, variance = fit_space(embeddings, rows, check_metric(metric), pca, seed=seed, quiet=quiet)
     scores = scores_of(space, embeddings, rows)
     if method == "tsne":
-        xy = tsne(scores, settings.perplexity, seed=seed, threads=threads, quiet=quiet)
+        xy = tsne(scores, settings.perplexity, seed=seed, threads=threads, quiet=quiet, steps=steps)
     elif method == "umap":
         xy = umap(scores, neighbours, seed=seed, quiet=quiet)
     else:

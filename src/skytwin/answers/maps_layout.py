@@ -17,6 +17,7 @@ from scipy.sparse import csr_matrix
 from sklearn.neighbors import NearestNeighbors
 from threadpoolctl import threadpool_limits
 
+from skytwin.answers.resume import Arrays, Step, Steps
 from skytwin.errors import UsageError
 from skytwin.progress import Progress
 
@@ -25,23 +26,38 @@ __all__ = ["nearest_scores", "place_tsne", "place_umap", "tsne", "umap"]
 _EXACT_ROWS = 200_000
 _BLOCK = 2048
 _EARLY, _LATE, _TICK = 250, 500, 25
+#: The state is kept after so many steps, and not at all where all of it takes seconds.
+_KEPT, _WORTH = 125, 10_000
 _TREES = 50
 _PLACED_PERPLEXITY = 5.0
 
 
 def tsne(
-    scores: np.ndarray, perplexity: float, *, seed: int, threads: int, quiet: bool
+    scores: np.ndarray,
+    perplexity: float,
+    *,
+    seed: int,
+    threads: int,
+    quiet: bool,
+    steps: Steps | None = None,
 ) -> np.ndarray:
     """t-SNE of scores (N, P), shape (N, 2) float64.
 
-    Neighbours are exact up to 200 000 objects, of more approximate (50 Annoy trees).
+    Neighbours are exact up to 200 000 objects, of more approximate (50 Annoy trees). With
+    ``steps`` they are kept, and where the map has come to, from 10 000 objects on.
     """
     opentsne = _library("openTSNE", "t-SNE")
+    kept = steps if steps is not None and len(scores) >= _WORTH else None
     k = min(len(scores) - 1, int(3 * perplexity))
-    if len(scores) <= _EXACT_ROWS:
+    near = ("neighbours",)
+    if kept is not None and near in kept:
+        rows, apart = (kept.take(near)[name] for name in ("rows", "apart"))
+    elif len(scores) <= _EXACT_ROWS:
         rows, apart = nearest_scores(scores, k, threads=threads, quiet=quiet)
     else:
         rows, apart = _annoy(scores, k, seed, threads=threads, quiet=quiet)
+    if kept is not None and near not in kept:
+        kept.put(near, {"rows": rows.astype(np.int32), "apart": apart})
     index = opentsne.nearest_neighbors.PrecomputedNeighbors(rows, apart)
     affinities = opentsne.affinity.PerplexityBasedNN(
         perplexity=perplexity, knn_index=index, n_jobs=threads, random_state=seed
@@ -49,14 +65,17 @@ def tsne(
     start = opentsne.initialization.rescale(scores[:, :2].astype(float))
     # Identical vectors must not start at one point: no force would part them.
     start = opentsne.initialization.jitter(start, random_state=seed)
-    with Progress("t-SNE", _EARLY + _LATE, unit="steps", quiet=quiet) as bar:
+    ends = range(_KEPT, _EARLY + _LATE + 1, _KEPT)
+    done = max((end for end in ends if kept is not None and _state(end) in kept), default=0)
+    with Progress("t-SNE", _EARLY + _LATE, done=done, unit="steps", quiet=quiet) as bar:
 
         def tick(step: int, error: float, embedding: object) -> bool:  # noqa: ARG001
             bar.advance(_TICK, f"KL {error:.3f}")
             return False  # go on
 
+        state = kept.take(_state(done)) if kept is not None and done else {"xy": start}
         made = opentsne.TSNEEmbedding(
-            start,
+            state["xy"],
             affinities,
             random_state=seed,
             learning_rate="auto",
@@ -64,9 +83,26 @@ def tsne(
             callbacks=[tick],
             callbacks_every_iters=_TICK,
         )
-        made.optimize(n_iter=_EARLY, exaggeration=12, momentum=0.8, inplace=True)
-        made.optimize(n_iter=_LATE, momentum=0.8, inplace=True)
+        made.optimizer.gains, made.optimizer.update = state.get("gains"), state.get("update")
+        for end in ends:
+            early = 12.0 if end <= _EARLY else 1.0
+            if end <= done:  # leaves the affinities as this part did, to the last bit
+                made.affinities.P *= early
+                made.affinities.P /= early
+                continue
+            made.optimize(n_iter=_KEPT, exaggeration=early, momentum=0.8, inplace=True)
+            if kept is not None:
+                kept.put(_state(end), {"xy": np.array(made), **_moving(made.optimizer)})
     return np.array(made, dtype=np.float64)
+
+
+def _state(end: int) -> Step:
+    return ("t-SNE", str(end))
+
+
+def _moving(optimizer: Any) -> Arrays:
+    """What goes on beside the places: the optimiser's memory."""
+    return {"gains": optimizer.gains, "update": optimizer.update}
 
 
 def place_tsne(

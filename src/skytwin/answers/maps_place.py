@@ -200,7 +200,7 @@ def stored(found: Map) -> tuple[dict[str, Any], dict[str, Any]]:
 def write_model(found: Map, folder: Path) -> None:
     """Write the arrays of a map below a folder."""
     where = folder / _MODEL
-    where.mkdir()
+    where.mkdir(exist_ok=True)  # a killed run may have left it
     for name, array in {
         "scores": found.scores,
         "mean": found.space.mean,
