@@ -390,6 +390,7 @@ def test_the_answer_holds_together(found: Generated) -> None:
         assert word in found.summary
 
 
+@pytest.mark.slow
 def test_a_density_and_a_judge_are_asked(encoder: Path) -> None:
     made = open_generator(encoder)
     asked = []
@@ -482,6 +483,7 @@ def test_from_the_command_line(encoder: Path, found: Generated, tmp_path: Path) 
     assert "--condition las; expected COLUMN=VALUE" in wrong.err
 
 
+@pytest.mark.slow
 def test_stopped_after_any_step_it_goes_on_to_the_same_bytes(
     encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -161,6 +161,7 @@ def test_openvino_gives_the_same_vectors(folder: Path, trained: Path, tmp_path: 
     np.testing.assert_allclose(one, other, atol=1e-4 * np.abs(one).max())
 
 
+@pytest.mark.slow
 def test_another_process_reads_the_same_encoder(trained: Path) -> None:
     code = (
         "import numpy as np, skytwin as st; e = st.open(__import__('sys').argv[1]);"
@@ -232,6 +233,7 @@ def test_killed_at_any_step_and_resumed_it_ends_the_same(
         assert first == second
 
 
+@pytest.mark.slow
 def test_an_interrupt_is_told_and_can_be_resumed(
     process: Forks, folder: Path, tmp_path: Path
 ) -> None:
@@ -436,6 +438,7 @@ def test_a_folder_that_was_changed_is_refused(folder: Path, trained: Path, tmp_p
     assert saved["network"] == "simclr:test_resnet"
 
 
+@pytest.mark.slow
 def test_a_second_writer_is_refused(folder: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     words = ["train", str(folder), *TINY_VDVAE, "--out", str(out), "--quiet"]

@@ -425,6 +425,7 @@ def test_the_ends_of_an_interpolation_are_the_reconstructions(
     assert not torch.equal(model.decode(means[:2]), model.decode(means))
 
 
+@pytest.mark.slow
 def test_samples_follow_the_condition() -> None:
     torch.manual_seed(0)
     c = torch.randn(256, 1).clamp(-1.5, 1.5)

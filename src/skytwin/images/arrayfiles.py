@@ -6,7 +6,7 @@ import functools
 import math
 import threading
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, cast
@@ -16,13 +16,20 @@ import numpy as np
 import zarr
 from zarr.storage import ZipStore
 
-from skytwin.errors import BadImage, DataError, UsageError, in_words
+from skytwin.errors import BadImage, DataError, UsageError, in_words, unknown
 from skytwin.images.npy import npy_header
 from skytwin.images.packed import require_likely
 from skytwin.images.quiet import quiet
 from skytwin.images.zarr_bounds import bounded
 
-__all__ = ["ARRAY_SUFFIXES", "ZARR_MARKS", "StoredArray", "is_array_file", "open_arrays"]
+__all__ = [
+    "ARRAY_SUFFIXES",
+    "ZARR_MARKS",
+    "StoredArray",
+    "choose",
+    "is_array_file",
+    "open_arrays",
+]
 
 _HDF5 = (".h5", ".hdf5")
 ARRAY_SUFFIXES = (*_HDF5, ".npz", ".npy", ".zarr", ".zarr.zip")
@@ -67,6 +74,60 @@ def is_array_file(path: Path) -> bool:
     return name.endswith(ARRAY_SUFFIXES) or (
         name.endswith(".zip") and _zipped_root(path) is not None
     )
+
+
+def choose(
+    path: Path,
+    arrays: Mapping[str, StoredArray],
+    wanted: str | None,
+    *,
+    axes: Collection[int],
+    what: str,
+) -> str:
+    """The array that is meant: the one named, or the only one of real numbers in so many axes.
+
+    Parameters
+    ----------
+    path : Path
+        Where they lie, for a message.
+    arrays : mapping
+    wanted : str or None
+    axes : collection of int
+    what : str
+        What such an array holds, for a message.
+
+    Raises
+    ------
+    UnknownName
+        There is none of that name.
+    UsageError
+        It is of another shape; there are several, and none was named.
+    DataError
+        There is none.
+    """
+    shown = {name: f"{name} {array.dtype} {array.shape}" for name, array in arrays.items()}
+    expected = f"expected real numbers in {' or '.join(map(str, sorted(axes)))} axes"
+    candidates = [
+        name
+        for name, array in arrays.items()
+        if len(array.shape) in axes and array.dtype.kind in "biuf"
+    ]
+    if wanted is not None:
+        name = wanted.strip("/")
+        if name not in arrays:
+            raise unknown("dataset", wanted, candidates or arrays)
+        if name not in candidates:
+            raise UsageError(f"dataset {shown[name]}; {expected}")
+        return name
+    if len(candidates) == 1:
+        return candidates[0]
+    if candidates:
+        raise UsageError(
+            f"{str(path)!r} holds several arrays of {what}: "
+            f"{'; '.join(shown[name] for name in candidates)}; choose one with --dataset"
+        )
+    there = "; ".join(shown.values()) or "no array at all"
+    raise DataError(f"{str(path)!r} holds no array of {what} ({there}); {expected}")
 
 
 def _zipped_root(path: Path) -> str | None:

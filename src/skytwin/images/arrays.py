@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from skytwin.errors import BadImage, DataError, UsageError, in_words, unknown
-from skytwin.images.arrayfiles import StoredArray, open_arrays
+from skytwin.images.arrayfiles import StoredArray, choose, open_arrays
 from skytwin.images.packed import require_likely
 from skytwin.images.pixels import check_size, native
 from skytwin.images.source import RawImage
@@ -68,7 +68,7 @@ class ArraySource:
     ) -> None:
         self.location = str(path)
         arrays = open_arrays(path)
-        name = _choose(path, arrays, dataset)
+        name = choose(path, arrays, dataset, axes=tuple(_LAYOUTS), what="images")
         self._array = array = arrays[name]
         self._layout = _layout(name, array.shape, layout)
         count, channels = array.shape[0], _channels(array.shape, self._layout)
@@ -114,33 +114,6 @@ def _bytes_of(path: Path) -> int:
     """What a file, or all files of a folder, take."""
     files = [path] if path.is_file() else [part for part in path.rglob("*") if part.is_file()]
     return sum(part.stat().st_size for part in files)
-
-
-def _choose(path: Path, arrays: Mapping[str, StoredArray], wanted: str | None) -> str:
-    shown = {name: f"{name} {array.dtype} {array.shape}" for name, array in arrays.items()}
-    candidates = [
-        name
-        for name, array in arrays.items()
-        if len(array.shape) in _LAYOUTS and array.dtype.kind in "biuf"
-    ]
-    if wanted is not None:
-        name = wanted.strip("/")
-        if name not in arrays:
-            raise unknown("dataset", wanted, candidates or arrays)
-        if name not in candidates:
-            raise UsageError(f"dataset {shown[name]}; expected real numbers in 3 or 4 axes")
-        return name
-    if len(candidates) == 1:
-        return candidates[0]
-    if candidates:
-        raise UsageError(
-            f"{str(path)!r} holds several arrays of images: "
-            f"{'; '.join(shown[name] for name in candidates)}; choose one with dataset"
-        )
-    there = "; ".join(shown.values()) or "no array at all"
-    raise DataError(
-        f"{str(path)!r} holds no array of images ({there}); expected real numbers in 3 or 4 axes"
-    )
 
 
 def _layout(name: str, shape: tuple[int, ...], wanted: str | None) -> str:

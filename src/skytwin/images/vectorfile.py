@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
-from skytwin.errors import DataError, UsageError, in_words, unknown
-from skytwin.images.arrayfiles import StoredArray, open_arrays
+from skytwin.errors import DataError, in_words
+from skytwin.images.arrayfiles import choose, open_arrays
 from skytwin.images.arrays import columns_beside, identifiers, short_names
 from skytwin.images.texts import numbered
 
@@ -42,7 +42,7 @@ class VectorFile:
     def __init__(self, path: Path, *, dataset: str | None = None, ids: str | None = None) -> None:
         self.location = str(path)
         arrays = open_arrays(path)
-        self.name = _choose(path, arrays, dataset)
+        self.name = choose(path, arrays, dataset, axes=(2,), what="vectors")
         self._array = array = arrays[self.name]
         self.shape: tuple[int, int] = (array.shape[0], array.shape[1])
         if 0 in self.shape:
@@ -74,31 +74,3 @@ class VectorFile:
                 f"rows {first} to {stop - 1} of {self.location!r} cannot be read: {reason}"
             ) from None
         return values
-
-
-def _choose(path: Path, arrays: Mapping[str, StoredArray], wanted: str | None) -> str:
-    shown = {name: f"{name} {array.dtype} {array.shape}" for name, array in arrays.items()}
-    candidates = [
-        name
-        for name, array in arrays.items()
-        if len(array.shape) == 2 and array.dtype.kind in "biuf"
-    ]
-    if wanted is not None:
-        name = wanted.strip("/")
-        if name not in arrays:
-            raise unknown("dataset", wanted, candidates or arrays)
-        if name not in candidates:
-            raise UsageError(f"dataset {shown[name]}; expected real numbers in 2 axes")
-        return name
-    if len(candidates) == 1:
-        return candidates[0]
-    if candidates:
-        raise UsageError(
-            f"{str(path)!r} holds several arrays of vectors: "
-            f"{'; '.join(shown[name] for name in candidates)}; choose one with --dataset"
-        )
-    there = "; ".join(shown.values()) or "no array at all"
-    raise DataError(
-        f"{str(path)!r} holds no vectors ({there}); expected real numbers in 2 axes, one row an "
-        "object"
-    )
