@@ -225,4 +225,4 @@ def test_more_rows_than_memory() -> None:
     if "by control group" not in ended.stdout:
         pytest.skip("this system lets no ordinary user make a control group")
     assert ended.returncode == 0, ended.stdout + ended.stderr
-    assert len(re.findall(r"\| well \|", ended.stdout)) == 3
+    assert len(re.findall(r"\| well \|", ended.stdout)) == 4

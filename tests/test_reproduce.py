@@ -93,10 +93,11 @@ def require_numbers_of_tables(report: Path, page: Page) -> None:
         stored = pq.read_table(report / found[1])[found[3]][int(found[2])].as_py()
         if isinstance(stored, float):
             assert value == repr(stored), place
-            digits = re.sub(r"[^\d.\-]", "", text.replace("−", "-"))
+            shown = "".join(text.replace("−", "-").split())  # thousands are set apart
+            digits = re.search(r"-?\d+(\.\d*)?(e-?\d+)?", shown)
             if digits and np.isfinite(stored):
-                shares = (stored, 100 * stored)
-                assert any(np.isclose(float(digits), s, rtol=6e-3, atol=0.051) for s in shares)
+                number, shares = float(digits[0]), (stored, 100 * stored)
+                assert any(np.isclose(number, s, rtol=6e-3, atol=0.051) for s in shares)
         else:
             assert value == ("" if stored is None else str(stored)), place
 
