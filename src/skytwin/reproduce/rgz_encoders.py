@@ -84,7 +84,12 @@ def _small_vdvae(
     places = [sets[key].folder for key in paper.SETS if sets[key].positions is not None]
     settings: dict[str, Any] = {
         "recipe": "vdvae-tiny",
-        "changes": [f"epochs={-(-_SHOWN_TO_VDVAE // len(free))}"],
+        "changes": [
+            f"epochs={-(-_SHOWN_TO_VDVAE // len(free))}",
+            # In the whole frame, as it is, a source is a few faint pixels: nothing would be learnt.
+            f'input.crop="{min(64, *free.shape[2:])}"',
+            'input.stretch="sigma:3+asinh:0.1"',
+        ],
         "seed": asked.seed,
         "exclude": places if free.positions is not None else [],
     }
