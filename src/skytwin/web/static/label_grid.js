@@ -126,7 +126,9 @@ export class Grid {
       const [mark, said] = MARKS[row.state] ?? MARKS.stored;
       frame.append(el("span", { class: "given" }, row.label ?? said, el("span", { class: "mark", title: said }, mark)));
     }
-    item.className = ["card", row.label ? `labelled ${tone(answers, row.label)}` : "", row.state ?? ""].join(" ").trim();
+    // What came with a label from the server is stored there.
+    const state = row.state ?? (row.label ? "stored" : "");
+    item.className = ["card", row.label ? `labelled ${tone(answers, row.label)}` : "", state].join(" ").trim();
     const others = blind() && !row.label ? [] : Object.entries(row.labels ?? {}).filter(([who]) => who !== this.options.who());
     const differ = row.label && others.some(([, answer]) => answer !== row.label);
     const text = el("div", { class: "text" },
