@@ -20,10 +20,10 @@ from skytwin.answers.maps import make_map
 from skytwin.answers.maps_place import place
 from skytwin.answers.outliers import outliers
 from skytwin.answers.outliers_check import check_scores
-from skytwin.answers.outliers_near import nearest_of
 from skytwin.answers.outliers_settings import OutlierSettings
 from skytwin.answers.probe_metrics import Outputs, Resamples, estimates, replicates
 from skytwin.embeddings.neighbours_many import nearest_many
+from skytwin.embeddings.neighbours_quick import nearest_of
 from skytwin.embeddings.vectors import Vectors, measure
 from skytwin.errors import DamagedArtefact, DataError, UnknownName, UsageError
 from skytwin.images.catalog_file import CATALOG, read_catalog

@@ -13,11 +13,10 @@ from skytwin.cli_options import (
     ResumedResult,
     SameArcsec,
     Save,
+    counts,
     listed,
-    numbers,
     tell,
 )
-from skytwin.errors import UsageError
 
 __all__ = ["compare"]
 
@@ -55,8 +54,8 @@ def compare(
     settings: dict[str, Any] = {
         "positive": positive,
         "ways": list(WAYS) if ways is None else [_way(text) for text in listed(ways) or []],
-        "references": _counts(references, "--references"),
-        "negatives": _counts(negatives, "--negatives"),
+        "references": counts(references, "--references"),
+        "negatives": counts(negatives, "--negatives"),
         "draws": draws,
         "top": top,
         "same_arcsec": same_arcsec,
@@ -72,10 +71,3 @@ def compare(
 def _way(text: str) -> tuple[str, str]:
     metric, _, combine = text.partition("+")
     return metric.strip(), combine.strip() or "mean"
-
-
-def _counts(text: str, option: str) -> list[int]:
-    found = numbers(text, option) or []
-    if any(number != int(number) for number in found):
-        raise UsageError(f"{option} {text}; expected whole numbers such as 1,5,20")
-    return [int(number) for number in found]

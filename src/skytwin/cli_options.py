@@ -32,6 +32,7 @@ __all__ = [
     "Weights",
     "Where",
     "Workers",
+    "counts",
     "listed",
     "numbers",
     "tell",
@@ -127,3 +128,11 @@ def numbers(text: str | None, option: str) -> list[float] | None:
         return [float(part) for part in text.split(",")] if text is not None else None
     except ValueError as error:
         raise UsageError(f"{option} {text}; expected numbers such as 2,1,1") from error
+
+
+def counts(text: str, option: str) -> list[int]:
+    """``"1,5,20"`` as whole numbers, or an error that names the option."""
+    found = numbers(text, option) or []
+    if any(number != int(number) for number in found):
+        raise UsageError(f"{option} {text}; expected whole numbers such as 1,5,20")
+    return [int(number) for number in found]

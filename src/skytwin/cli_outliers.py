@@ -13,6 +13,7 @@ from skytwin.cli_options import (
     Emb,
     GroupArcsec,
     Quiet,
+    ResumedResult,
     Save,
     Where,
     listed,
@@ -39,7 +40,9 @@ def outliers(
     ] = None,
     flow: Annotated[
         str,
-        typer.Option("--flow", help="default, paper (hours), or a folder with a fitted flow."),
+        typer.Option(
+            "--flow", help="default, paper (30 times as long), or a fitted flow's folder."
+        ),
     ] = "default",
     label: Annotated[
         str | None, typer.Option("--label", help="Column to show with the oddest.")
@@ -59,10 +62,7 @@ def outliers(
     group_arcsec: GroupArcsec = 2.0,
     seed: Annotated[int, typer.Option("--seed", help="Of all random choices.")] = 0,
     side: Annotated[int, typer.Option("--side", help="Rows and columns of the mosaic.")] = 6,
-    out: Annotated[
-        Path | None,
-        typer.Option("--out", help="Folder for tables, pictures and flow; resumed if unfinished."),
-    ] = None,
+    out: ResumedResult = None,
     save: Save = None,
     display: DisplayText = None,
     cutouts: CutoutsAt = None,

@@ -16,8 +16,8 @@ from skytwin.cli_options import (
     Save,
     Where,
     Workers,
+    counts,
     listed,
-    numbers,
     tell,
 )
 from skytwin.errors import UsageError, unknown
@@ -120,7 +120,7 @@ def probe(
             repeats=repeats,
             group_arcsec=group_arcsec,
             bootstrap=bootstrap,
-            budget=[] if budget.strip() == "none" else _counts(budget),
+            budget=[] if budget.strip() == "none" else counts(budget, "--budget"),
             draws=draws,
             baselines=baselines,
             crop=crop,
@@ -171,10 +171,3 @@ def predict(
     found = run(opened, probe, where=where, seed=seed)
     typer.echo(found.summary)
     tell(save_predictions(found, out, save or [], probe))
-
-
-def _counts(text: str) -> list[int]:
-    found = numbers(text, "--budget") or []
-    if any(number != int(number) for number in found):
-        raise UsageError(f"--budget {text}; expected whole numbers such as 10,100,1000")
-    return [int(number) for number in found]

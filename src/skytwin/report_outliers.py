@@ -104,9 +104,6 @@ def save_outliers(
         drawings["mosaic"] = lambda: figures_outliers.oddest(
             found, side, cutouts=source, display=display
         )
-    for name in drawings:
-        for ending in (".png", ".pdf"):
-            (where / f"{name}{ending}").unlink(missing_ok=True)
     draw_pictures(where, drawings, meta)
     if found.flows and not (where / "flow").exists():
         save_flow(found.flows[0], where / "flow", parents={"embeddings": run.parents["reference"]})

@@ -23,7 +23,7 @@ from skytwin.answers.figures_style import (
     styled,
 )
 from skytwin.answers.outliers import Outliers
-from skytwin.answers.outliers_fit import ENSEMBLE
+from skytwin.answers.outliers_sets import ENSEMBLE
 from skytwin.errors import UsageError
 from skytwin.images.cutouts import Cutouts
 from skytwin.images.display import Display

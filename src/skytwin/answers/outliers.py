@@ -16,17 +16,9 @@ import numpy as np
 import pyarrow as pa
 
 from skytwin.answers.outliers_check import Checked, check_scores
-from skytwin.answers.outliers_fit import (
-    ENSEMBLE,
-    Keep,
-    Part,
-    Scored,
-    encoder_of,
-    joined,
-    part_of,
-    score_sets,
-)
+from skytwin.answers.outliers_fit import Keep, encoder_of, score_sets
 from skytwin.answers.outliers_scores import check_methods
+from skytwin.answers.outliers_sets import ENSEMBLE, Part, Scored, joined, part_of
 from skytwin.answers.outliers_settings import OutlierSettings
 from skytwin.densities.flow import PRESETS, Flow, preset
 from skytwin.densities.flow_store import open_flow, require_same_encoder

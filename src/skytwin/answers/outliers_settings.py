@@ -21,7 +21,7 @@ class OutlierSettings:
     methods : tuple of str
         Of ``knn``, ``mahalanobis``, ``forest``, ``flow``.
     flow : str
-        ``default``, ``paper`` (48 blocks of 2 x 512; hours), or a folder with a fitted flow.
+        ``default``, ``paper`` (48 blocks of 2 x 512), or the folder of a fitted one.
     folds : int
         Parts of the reference, each scored by models fitted on the rest.
     positive : tuple of str

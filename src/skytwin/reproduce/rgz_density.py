@@ -14,7 +14,7 @@ from skytwin.answers.figures_mosaic import encoded, mosaic
 from skytwin.answers.figures_outliers import neighbour_distances
 from skytwin.answers.intervals import Proportion
 from skytwin.answers.outliers import Outliers, outliers
-from skytwin.answers.outliers_fit import ENSEMBLE
+from skytwin.answers.outliers_sets import ENSEMBLE
 from skytwin.answers.outliers_settings import OutlierSettings
 from skytwin.answers.search import Matches, search
 from skytwin.embeddings.table import Embeddings

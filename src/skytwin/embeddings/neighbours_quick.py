@@ -6,48 +6,19 @@ results these are.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 
 from skytwin.embeddings.metric import product_error
 from skytwin.embeddings.neighbours_many import NearestMany, nearest_many
 from skytwin.embeddings.vectors import Statistics, Vectors
 
-__all__ = ["Near", "nearest_of"]
+__all__ = ["nearest_of"]
 
 _CELLS = 1 << 22  # products at a time
 _GROUPED = 16  # columns of which the least is looked at first
 _SPARE = 16  # candidates beyond those that are wanted
 _MOST = 8  # times as many candidates as are wanted
 _UNIT = 2.0**-24
-
-
-@dataclass(frozen=True, eq=False, kw_only=True)
-class Near:
-    """Of n objects the nearest of a reference, and how far away its k-th nearest is.
-
-    Attributes
-    ----------
-    rows : ndarray, shape (n,), int64
-        The nearest.
-    distance : ndarray, shape (n, 2), float64
-        To the nearest, and to the k-th.
-    k : int
-    """
-
-    rows: np.ndarray
-    distance: np.ndarray
-    k: int
-
-    @classmethod
-    def of(cls, found: NearestMany) -> Near:
-        """What is kept of all k."""
-        return cls(
-            rows=found.rows[:, 0].copy(),
-            distance=found.distance[:, [0, -1]],
-            k=found.rows.shape[1],
-        )
 
 
 def nearest_of(
