@@ -214,9 +214,13 @@ def test_a_training_that_ran_away_is_saved(tmp_path: Path) -> None:
     x, _ = gaussian(300)
     flow = fitted(x, np.arange(300) >= 200, replace(SMALL, epochs=1))
     away = ((-3.0, -3.5), (-2.5, -math.inf), (math.nan, math.nan))
-    save_flow(replace(flow, curve=away), tmp_path / "flow", parents={})
-    got = open_flow(tmp_path / "flow").curve
-    np.testing.assert_array_equal(got, [(-3.0, -3.5), (-2.5, math.nan), (math.nan, math.nan)])
+    held_out = np.append(flow.held_out, -np.inf)
+    save_flow(replace(flow, curve=away, held_out=held_out), tmp_path / "flow", parents={})
+    back = open_flow(tmp_path / "flow")
+    assert back.mean_held_out is None
+    np.testing.assert_array_equal(
+        back.curve, [(-3.0, -3.5), (-2.5, math.nan), (math.nan, math.nan)]
+    )
 
 
 def test_a_folder_that_holds_another_flow_than_it_says(tmp_path: Path) -> None:

@@ -114,7 +114,7 @@ def save_outliers(
             "objects": len(found.table),
             "reference_objects": len(found.reference.part.rows),
             "checks": Checked.table(found.checks).to_pylist() if found.checks else [],
-            "held_out": [float(flow.held_out.mean()) for flow in found.flows],
+            "held_out": [flow.mean_held_out for flow in found.flows],
         }
     )
     return written([*save, where], blind)

@@ -271,6 +271,12 @@ class Flow:
         """Weights and biases, those that are zero by construction included."""
         return sum(array.size for array in self.weights.values())
 
+    @property
+    def mean_held_out(self) -> float | None:
+        """Mean log-likelihood of what it was tested on; None where that is no number."""
+        mean = float(np.mean(self.held_out)) if len(self.held_out) else np.nan
+        return mean if np.isfinite(mean) else None
+
     def __repr__(self) -> str:
         shape = " x ".join(map(str, self.settings.hidden))
         return f"Flow({self.settings.blocks} blocks of {shape}, {self.coordinates.dim} coordinates)"

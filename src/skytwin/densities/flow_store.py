@@ -58,7 +58,7 @@ def save_flow(flow: Flow, folder: str | Path, *, parents: Mapping[str, Parent]) 
             "best": flow.best,
             # Training that ran away ends with a likelihood that is no number, which JSON lacks.
             "curve": [[_finite(one) for one in pair] for pair in flow.curve],
-            "held_out": _finite(np.mean(flow.held_out)) if len(flow.held_out) else None,
+            "held_out": flow.mean_held_out,
         },
         inputs={},
         parents=parents,
