@@ -19,6 +19,7 @@ happens after.
 from __future__ import annotations
 
 import argparse
+import faulthandler
 import os
 import random
 import shutil
@@ -36,6 +37,7 @@ from typing import Any
 from durability_verbs import KILLED, content, load, prepare
 
 WAYS = ("kill", "power", "clock")
+_PATIENCE = 150.0  # seconds that a command may take; then it says where it is, and is ended
 _MOST_TRIES = 8  # kills of one run, before it is let through
 #: What the command says that is repeated after it was killed when it had just finished.
 _FINISHED = ("already holds a finished result", "exists and is not empty")
@@ -120,19 +122,23 @@ def run(
     words: Sequence[str], near: Path, *, at: int = 0, power: bool = False, after: float = 0.0,
     seed: int = 0,
 ) -> Ended:  # fmt: skip
-    """Run a command in a fork; it dies at operation ``at``, or after so many seconds."""
+    """Run a command in a fork; it dies at operation ``at``, or after so many seconds.
+
+    One that is never done ends all, and says in which line each of its threads was.
+    """
     said, counted = near.parent / "stderr", near.parent / "count"
     begun = time.monotonic()
     child = os.fork()
     if child == 0:
         _child(words, near, at, power, seed, said, counted)
-    clock = threading.Timer(after, os.kill, (child, signal.SIGKILL))
-    if after:
-        clock.start()
+    clock = threading.Timer(after or _PATIENCE + 10, os.kill, (child, signal.SIGKILL))
+    clock.start()
     # Not yet reaped: until the clock is stopped its number is nobody else's.
     os.waitid(os.P_PID, child, os.WEXITED | os.WNOWAIT)
     clock.cancel()
     _, status = os.waitpid(child, 0)
+    if time.monotonic() - begun > _PATIENCE:
+        raise SystemExit(f"{' '.join(words)}: not done after {_PATIENCE:g} s\n{said.read_text()}")
     return Ended(
         code=os.waitstatus_to_exitcode(status),
         err=said.read_text(errors="replace"),
@@ -149,6 +155,7 @@ def _child(
         handle = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o644)
         os.dup2(handle, 1)
         os.dup2(handle, 2)
+        faulthandler.dump_traceback_later(_PATIENCE)
         from skytwin.cli import main
 
         trap = Trap(str(near), at, power, random.Random(seed))

@@ -6,6 +6,7 @@ what a test trains less than one. What happens after the imports is as in `comma
 
 from __future__ import annotations
 
+import faulthandler
 import importlib
 import json
 import os
@@ -19,7 +20,7 @@ from typing import Any, Self
 
 from command import Outcome
 
-_PATIENCE = 600.0  # seconds that one command may take, the first with the imports
+_PATIENCE = 240.0  # seconds that one command may take, the first with the imports
 
 
 class Forks:
@@ -62,7 +63,8 @@ class Forks:
         code = self._server.stdout.readline()
         late.cancel()
         assert code, (
-            f"{' '.join(task['words'])}: took more than {_PATIENCE:g} s, or the imports failed"
+            f"{' '.join(task['words'])}: took more than {_PATIENCE:g} s, or the imports failed\n"
+            f"{err.read_text() if err.exists() else ''}"
         )
         return Outcome(code=int(code), out=out.read_text(), err=err.read_text())
 
@@ -91,6 +93,7 @@ def _become(task: dict[str, Any]) -> None:
         opened = os.open(path, how, 0o644)
         os.dup2(opened, handle)
         os.close(opened)
+    faulthandler.dump_traceback_later(_PATIENCE - 10)
     sys.argv = ["skytwin", *task["words"]]
     exec(task["before"], {"__name__": "before"})
     from skytwin.cli import main
