@@ -43,13 +43,19 @@ class Viewer:
 
     def load(self, key: str, sender: str, number: str, mtype: str, params: Any, extra: Any) -> None:
         if not self.works:
-            error = {"samp.status": "samp.error", "samp.error": {"samp.errortxt": "no memory"}}
-            return self.client.reply(number, error)
-        # Read as it comes: the file need not outlive the reply.
-        path = urlsplit(params["url"]).path
-        table = votable.parse(path, verify="exception").get_first_table().to_table()
+            return self._refuse(number, "no memory")
+        try:
+            # Read as it comes: the file need not outlive the reply.
+            path = urlsplit(params["url"]).path
+            table = votable.parse(path, verify="exception").get_first_table().to_table()
+        except Exception as why:  # else the sender waits, and nobody learns of it
+            return self._refuse(number, repr(why))
         self.tables.put((dict(params), table))
         return self.client.reply(number, {"samp.status": "samp.ok", "samp.result": {}})
+
+    def _refuse(self, number: str, why: str) -> None:
+        error = {"samp.status": "samp.error", "samp.error": {"samp.errortxt": why}}
+        return self.client.reply(number, error)
 
     def say(self, mtype: str, **params: Any) -> None:
         self.client.enotify_all(mtype, **params)

@@ -22,7 +22,7 @@ from skytwin.answers.export import write_table
 from skytwin.answers.search import search
 from skytwin.errors import DataError, UnknownName, Unreachable, UsageError
 from skytwin.vo.links import object_links
-from skytwin.vo.samp import Desk, Question, answer, send_matches
+from skytwin.vo.samp import Desk, Question, Sent, answer, send_matches
 from toys import labelled
 
 
@@ -37,16 +37,15 @@ def test_without_a_hub_one_line_says_what_to_do(
 def test_matches_arrive_whole_in_the_client_that_is_named(viewer: Viewer) -> None:
     matches = search(labelled(), "s3", k=7)
     other = Viewer("Other")
-    assert send_matches(matches, "viewer") == ["Viewer 1.0"]
+    assert send_matches(matches, "viewer") == Sent(clients=("Viewer 1.0",))
     params, table = viewer.got()
     assert params["name"] == "like s3"
     assert table["id"].tolist() == matches.ids.tolist()
     assert np.array_equal(table["distance"], matches.distance)
     assert table["ra"].unit == "deg"
     assert other.tables.empty()
-    assert sorted(send_matches(matches, table=matches.table.select(["id"]))) == [
-        "Other", "Viewer 1.0",
-    ]  # fmt: skip
+    sent = send_matches(matches, table=matches.table.select(["id"]))
+    assert (sorted(sent.clients), sent.refused) == (["Other", "Viewer 1.0"], ())
     assert other.got()[1].colnames == ["id"]
     other.client.disconnect()
     with Desk() as desk, pytest.raises(UnknownName, match="unknown SAMP client 'topcat'"):
@@ -55,6 +54,11 @@ def test_matches_arrive_whole_in_the_client_that_is_named(viewer: Viewer) -> Non
 
 def test_a_client_that_fails_is_named_with_its_reason(viewer: Viewer) -> None:
     viewer.works = False
+    other = Viewer("Other")
+    with Desk() as desk:
+        sent = desk.send(search(labelled(), "s3").table, {}, "x")
+    assert str(sent) == "Other; not to Viewer 1.0: no memory"
+    other.client.disconnect()
     with Desk() as desk, pytest.raises(DataError, match=r"Viewer 1\.0: no memory"):
         desk.send(search(labelled(), "s3").table, {}, "x")
 

@@ -76,7 +76,7 @@ def test_the_matches_arrive_as_search_has_them(
     assert web.get("/api/samp/clients").json()["clients"] == ["Other", "Viewer 1.0"]
     asked = "like=g04&like=g09&k=12&where=mag<18&metric=cosine"
     answer = web.post(f"/api/samp/send?{asked}&to=view")
-    assert answer.json() == {"rows": 12, "clients": ["Viewer 1.0"]}
+    assert answer.json() == {"rows": 12, "clients": ["Viewer 1.0"], "refused": []}
     want = st.search(st.open(folder / "emb"), ["g04", "g09"], k=12, where="mag<18", metric="cosine")
     params, table = viewer.got()
     assert params["name"] == "like g04 and 1 more"

@@ -142,7 +142,7 @@ def search(
     if samp is not None:
         from skytwin.vo.samp import send_matches
 
-        typer.echo(f"sent to {', '.join(send_matches(found, samp, trusted.table))}")
+        typer.echo(f"sent to {send_matches(found, samp, trusted.table)}")
 
 
 def purity(

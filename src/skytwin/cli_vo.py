@@ -41,8 +41,8 @@ def samp(
         with Desk() as desk:
             if catalog:
                 about = {"skytwin": "catalog", "embedding": opened.as_parent().fingerprint}
-                took = desk.send(opened.catalog, about, Path(embedding).name)
-                typer.echo(f"catalogue of {len(opened)} objects sent to {', '.join(took)}")
+                sent = desk.send(opened.catalog, about, Path(embedding).name)
+                typer.echo(f"catalogue of {len(opened)} objects sent to {sent}")
             answer(
                 desk,
                 opened,

@@ -30,7 +30,7 @@ from skytwin.errors import DataError, SkytwinError, Unreachable, UsageError, in_
 from skytwin.images.catalog import id_texts, read_table
 from skytwin.images.columns import find_id_column, sky_columns, sky_degrees
 
-__all__ = ["ALL", "Desk", "Question", "answer", "send_matches"]
+__all__ = ["ALL", "Desk", "Question", "Sent", "answer", "send_matches"]
 
 #: In place of a client's name: every client that takes tables.
 ALL = "all"
@@ -62,6 +62,26 @@ class Question:
     client: str
     mtype: str
     params: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sent:
+    """Who has a table, and who has not; as text, both.
+
+    Attributes
+    ----------
+    clients : tuple of str
+        The names of the clients that have it; at least one.
+    refused : tuple of str
+        The others, each with its reason.
+    """
+
+    clients: tuple[str, ...]
+    refused: tuple[str, ...] = ()
+
+    def __str__(self) -> str:
+        rest = f"; not to {'; '.join(self.refused)}" if self.refused else ""
+        return ", ".join(self.clients) + rest
 
 
 class Desk:
@@ -124,7 +144,7 @@ class Desk:
         to: str = ALL,
         *,
         timeout_s: int = _LOAD_S,
-    ) -> list[str]:
+    ) -> Sent:
         """Have clients load a table, and wait until they have.
 
         Parameters
@@ -138,11 +158,6 @@ class Desk:
             A client's name, the beginning of one, its identifier, or `ALL`.
         timeout_s : int
             Seconds to wait for each client.
-
-        Returns
-        -------
-        list of str
-            The names of the clients that have it.
 
         Raises
         ------
@@ -178,7 +193,7 @@ class Desk:
                 refused.append(f"{there[one]}: {why}")
         if not took:
             raise DataError(f"no SAMP client could load the table ({'; '.join(refused)})")
-        return took
+        return Sent(clients=tuple(took), refused=tuple(refused))
 
     def send_matches(
         self,
@@ -187,7 +202,7 @@ class Desk:
         table: pa.Table | None = None,
         *,
         timeout_s: int = _LOAD_S,
-    ) -> list[str]:
+    ) -> Sent:
         """Have clients load matches, called after their references; see `send`."""
         shown = matches.table if table is None else table
         return self.send(shown, matches.describe(), _title(matches), to, timeout_s=timeout_s)
@@ -267,8 +282,8 @@ class Desk:
         self._questions.put(None)
 
 
-def send_matches(matches: Matches, to: str = ALL, table: pa.Table | None = None) -> list[str]:
-    """Have SAMP clients load matches; the names of those that have them.
+def send_matches(matches: Matches, to: str = ALL, table: pa.Table | None = None) -> Sent:
+    """Have SAMP clients load matches.
 
     Parameters
     ----------
@@ -316,12 +331,12 @@ def answer(
             names = [_as_id(embeddings, one) for one in like]
             found: Matches = search(embeddings, names, **settings)
             to = question.sender if question.sender in desk.clients() else ALL
-            took = desk.send_matches(found, to)
+            sent = desk.send_matches(found, to)
         except SkytwinError as error:
             tell(f"{question.client}: {error}")
         else:
             title = _title(found)
-            tell(f"{question.client}: {title}: {len(found)} sent to {', '.join(took)}")
+            tell(f"{question.client}: {title}: {len(found)} sent to {sent}")
 
 
 def _title(matches: Matches) -> str:

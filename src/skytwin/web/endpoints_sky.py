@@ -62,8 +62,8 @@ async def _send(library: Library, values: Values, _: Request) -> Response:
         table = table.slice(0, int(np.searchsorted(matches.distance, within, side="right")))
     if not len(table):
         raise DataError("no match lies so near; move the threshold, or ask for more")
-    took = await library.samp.send(matches, table, to)
-    return json_reply({"rows": len(table), "clients": took})
+    sent = await library.samp.send(matches, table, to)
+    return json_reply({"rows": len(table), "clients": sent.clients, "refused": sent.refused})
 
 
 def sky_endpoints() -> tuple[Endpoint, ...]:

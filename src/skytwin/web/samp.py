@@ -22,7 +22,7 @@ from skytwin.web.ask import likes
 from skytwin.web.once import Busy
 
 if TYPE_CHECKING:
-    from skytwin.vo.samp import Desk, Question
+    from skytwin.vo.samp import Desk, Question, Sent
 
 __all__ = ["Heard", "Samp"]
 
@@ -119,8 +119,8 @@ class Samp:
             "last": self._last,
         }
 
-    async def send(self, matches: Matches, table: pa.Table, to: str) -> list[str]:
-        """Have clients load a table of matches; the names of those that have it.
+    async def send(self, matches: Matches, table: pa.Table, to: str) -> Sent:
+        """Have clients load a table of matches.
 
         Raises
         ------
@@ -128,7 +128,7 @@ class Samp:
             See `skytwin.vo.samp.Desk.send`.
         """
 
-        def sent(desk: Desk) -> list[str]:
+        def sent(desk: Desk) -> Sent:
             return desk.send_matches(matches, to, table, timeout_s=_LOAD_S)
 
         return await self._apart(lambda: self._at_hub(sent))

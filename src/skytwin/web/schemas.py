@@ -84,7 +84,7 @@ SKY = record(
 )
 CELLS = record(order=INTEGER, cells=many(many(NUMBER)))
 SAMP = record(hub=FLAG, problem=TEXT, clients=many(TEXT), listening=FLAG, last=INTEGER)
-SENT = record(rows=INTEGER, clients=many(TEXT))
+SENT = record(rows=INTEGER, clients=many(TEXT), refused=many(TEXT))
 LISTENING = record(listening=FLAG)
 RECEIVED = record(
     listening=FLAG,

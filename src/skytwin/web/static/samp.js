@@ -39,7 +39,8 @@ async function send(asked) {
   $("samp-send").disabled = true;
   try {
     const done = await post("/api/samp/send", {}, { ...asked, to: $("samp-to").value });
-    words(`${count(done.rows)} ${done.rows === 1 ? "match" : "matches"} sent to ${done.clients.join(", ")}.`);
+    const not = done.refused.length ? `; not to ${done.refused.join("; ")}` : "";
+    words(`${count(done.rows)} ${done.rows === 1 ? "match" : "matches"} sent to ${done.clients.join(", ")}${not}.`);
   } catch (error) {
     refused(error);
   } finally {
