@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import io
+import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -117,3 +119,18 @@ def test_a_column_called_ra_in_other_units_is_left_as_it_is() -> None:
     document = votable.parse(io.BytesIO(votable_bytes(table, {})), verify="exception")
     assert [field.ucd for field in document.get_first_table().fields] == [None, "phot.mag"]
     assert not document.resources[0].coordinate_systems
+
+
+def test_no_row_is_written_behind_its_memory() -> None:
+    """One whose text fills astropy's memory for it to the last byte was, by its quicker writer."""
+    code = (
+        "import pyarrow as pa\n"
+        "from skytwin.answers.export_votable import votable_bytes\n"
+        "for width in range(1, 256):\n"
+        "    votable_bytes(pa.table({'id': ['a' * width]}), {})\n"
+    )
+    told = {**os.environ, "PYTHONMALLOC": "debug"}
+    ended = subprocess.run(
+        [sys.executable, "-c", code], env=told, capture_output=True, text=True, timeout=120
+    )
+    assert ended.returncode == 0, ended.stderr[:600]

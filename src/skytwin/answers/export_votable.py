@@ -134,7 +134,12 @@ def _document(
         for field, column in zip(element.fields, rows, strict=False):
             _fill(element.array, field.ID, column)
         stream = io.BytesIO()
-        document.to_xml(stream, tabledata_format="tabledata" if readable else "binary2")
+        document.to_xml(
+            stream,
+            tabledata_format="tabledata" if readable else "binary2",
+            # astropy's quicker writer puts a byte behind its memory (astropy/astropy#20419).
+            _debug_python_based_parser=True,
+        )
     return stream.getvalue()
 
 
