@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from typing import Any
 
 BROWSER = shutil.which("chromium") or shutil.which("chromium-browser")
+#: Seconds that a page may take for anything: nobody waits so long but on a busy machine.
+PATIENCE = 30
 ARGUMENTS = [
     *("--headless", "--no-sandbox", "--disable-quic", "--no-first-run", "--disable-sync"),
     *("--disable-background-networking", "--disable-component-update"),
@@ -34,7 +36,7 @@ def opened(address: str, *, width: int = 1280, height: int = 800, **more: Any) -
 @contextlib.contextmanager
 def watched(page: Any, address: str) -> Iterator[Any]:
     """A page; in the end it must have logged no error and asked for nothing elsewhere."""
-    page.set_default_timeout(10_000)
+    page.set_default_timeout(1000 * PATIENCE)
     wrong: list[str] = []
     page.on("pageerror", lambda error: wrong.append(str(error)))
     page.on("console", lambda line: wrong.append(line.text) if line.type == "error" else None)
@@ -53,7 +55,7 @@ def watched(page: Any, address: str) -> Iterator[Any]:
 
 def until(page: Any, expression: str) -> None:
     """Wait for it to be true; Playwright's own way is `eval`, which the pages forbid."""
-    end = time.monotonic() + 10
+    end = time.monotonic() + PATIENCE
     while not page.evaluate(expression):
         assert time.monotonic() < end, expression
         time.sleep(0.03)

@@ -378,7 +378,7 @@ def test_a_full_disk_and_what_follows(verb: str, work: Path) -> None:
         done("ingest", "many.npy", "--out", "many")
         words, small = "embed many --encoder pca:256", "400k"
     done(*words.split(), "--out", "whole")
-    script = FULL.format(small=small, python=sys.executable, words=words)
+    script = FULL.format(small=small, python=sys.executable, words=f"{words} --quiet")
     ended = subprocess.run(
         ["unshare", "-rm", "sh", "-c", script], capture_output=True, text=True, timeout=120
     )

@@ -90,7 +90,7 @@ def test_search_by_a_dropped_image(page: Any, folder: Path) -> None:
     page.wait_for_selector(".chip .name:text('g21.fits')")
     page.wait_for_selector(".card .rank")
     assert ids(page)[0] == "g21"
-    assert page.eval_on_selector(".chip img", "one => one.naturalWidth") > 0
+    until(page, "document.querySelector('.chip img').naturalWidth > 0")
 
 
 def test_references_come_and_go_by_keys_and_by_hand(page: Any, address: str) -> None:
@@ -260,7 +260,7 @@ def test_an_object_has_a_page(page: Any) -> None:
     page.goto("/object/g05")
     page.wait_for_selector(".card .rank")
     assert "587722981733826743" in page.inner_text("#row")
-    assert page.eval_on_selector(".big img", "one => one.naturalWidth") == 16
+    until(page, "document.querySelector('.big img').naturalWidth === 16")
     links = page.eval_on_selector_all("#links a", "all => all.map(one => one.hostname)")
     assert "simbad.cds.unistra.fr" in links
     page.click("#alike")
