@@ -115,8 +115,16 @@ KILLED: dict[str, list[str]] = {
 }
 
 
+#: Of `skytwin.images.cutouts`, read by its `Geometry`: shards of 24 of the images here, not of
+#: thousands.
+SMALL_SHARDS = {"_CHUNK_BYTES": 8 << 10, "_SHARD_BYTES": (8 << 10) * 3}
+
+
 def load(names: Sequence[str]) -> None:
-    """Import what the commands will need, so that a fork has it; nothing is run."""
+    """Import what the commands will need, so that a fork has it; nothing is run.
+
+    For a process of its own: shards are small in it from here on.
+    """
     wanted = [
         "skytwin.cli",
         "skytwin.verbs",
@@ -137,8 +145,8 @@ def load(names: Sequence[str]) -> None:
         importlib.import_module(module)
     from skytwin.images import cutouts
 
-    # Read by `Geometry`: shards of 24 of the images here, not of thousands.
-    cutouts._CHUNK_BYTES, cutouts._SHARD_BYTES = 8 << 10, (8 << 10) * 3
+    for name, size in SMALL_SHARDS.items():
+        setattr(cutouts, name, size)
 
 
 def prepare(home: Path, names: Sequence[str]) -> None:

@@ -9,13 +9,15 @@ import resource
 import subprocess
 import sys
 from pathlib import Path
+from unittest import mock
 
 import pytest
 
 from command import Outcome
-from durability_verbs import VERBS, content, load, prepare
+from durability_verbs import SMALL_SHARDS, VERBS, content, prepare
 from skytwin.artefact import LOCK, Manifest, seal
 from skytwin.errors import OutputExists, UsageError
+from skytwin.images import cutouts
 from skytwin.run import Run, result_folder
 
 pytest.importorskip("zuko")
@@ -28,8 +30,8 @@ FEW_THREADS = {**os.environ, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"
 def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Inputs of the commands."""
     folder = tmp_path_factory.mktemp("home")
-    load([])
-    prepare(folder, ["search", "ingest", "outliers", "probe"])
+    with mock.patch.multiple(cutouts, **SMALL_SHARDS):
+        prepare(folder, ["search", "ingest", "outliers", "probe"])
     return folder
 
 
