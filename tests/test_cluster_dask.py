@@ -17,6 +17,8 @@ import pytest
 
 from cluster import tree
 from command import skytwin as command
+from skytwin.embeddings import engine
+from skytwin.errors import Unreachable
 
 pytest.importorskip("distributed")
 DASK = [sys.executable, "-m", "dask"]
@@ -107,3 +109,16 @@ def test_all_verbs_and_a_worker_killed_for_good(
         assert "has no worker; start some" in ended.err
     for one, other in files.values():
         assert one == other
+
+
+@pytest.mark.slow
+def test_nobody_waits_for_ever_for_workers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "_LOOK", 0.2)
+    monkeypatch.setattr(engine, "_PATIENCE", 1.0)
+    with (
+        cluster(tmp_path, 1) as (address, _),
+        engine.open_engine(dask=address) as found,
+        pytest.raises(Unreachable, match="has had no worker for .* start some"),
+    ):
+        assert found is not None
+        list(found.in_order(os._exit, [1]))

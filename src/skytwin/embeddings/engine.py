@@ -32,6 +32,10 @@ _AHEAD = 2
 _SOON = 10
 # Seconds after which workers that came or went are counted anew.
 _RECOUNT = 2.0
+# Seconds after which a task that takes long is looked after, and for which there may be no worker:
+# a cluster's next job has to come through its queue.
+_LOOK = 10.0
+_PATIENCE = 1800.0
 # What Dask does while nothing happens, in every process: a tenth of a processor's time in all, and
 # a moment of whatever computes there, up to a hundred times a second.
 _SETTINGS = {
@@ -66,7 +70,19 @@ class Later:
         from distributed.client import FutureCancelledError
         from distributed.scheduler import KilledWorker
 
+        seen = time.monotonic()  # that there was a worker
         try:
+            while not self.done():
+                try:
+                    return self.future.result(timeout=_LOOK)
+                except TimeoutError:
+                    if self.future.client.scheduler_info()["workers"]:
+                        seen = time.monotonic()
+                    elif time.monotonic() - seen > _PATIENCE:
+                        raise Unreachable(
+                            f"the Dask scheduler has had no worker for {_PATIENCE / 60:.0f} "
+                            "minutes; start some, then repeat the command to resume"
+                        ) from None
             return self.future.result()
         except (KilledWorker, FutureCancelledError, OSError) as error:
             raise Unreachable(
@@ -132,7 +148,8 @@ class Engine:
         SkytwinError
             As the function raised it.
         Unreachable
-            A task has lost one worker after another, or the scheduler is gone.
+            A task has lost one worker after another, no worker has come for half an hour, or the
+            scheduler is gone.
         """
         waiting: deque[Later] = deque()
         try:
