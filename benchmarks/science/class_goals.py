@@ -29,6 +29,7 @@ from sklearn.svm import SVC
 from threadpoolctl import threadpool_limits
 
 import skytwin
+from skytwin.answers.export import write_table
 from skytwin.answers.intervals import Proportion
 from skytwin.embeddings.table import Embeddings
 from skytwin.images.cutouts import Cutouts
@@ -89,7 +90,8 @@ def sized(cutouts: Cutouts, times: float, out: Path) -> Cutouts:
         how = cv2.INTER_AREA if zoom < 1 else cv2.INTER_LINEAR
         cv2.imwrite(str(folder / f"{name}.png"), cv2.warpAffine(image, turn, (96, 96), flags=how))
     table = out.with_name(f"{out.name}.csv")
-    skytwin.answers.export.write_table(cutouts.catalog, table, {})
+    table.unlink(missing_ok=True)
+    write_table(cutouts.catalog, table, {})
     return skytwin.ingest(folder, out, catalog=table, bands=list(cutouts.bands))
 
 
