@@ -63,6 +63,15 @@ def test_a_client_that_fails_is_named_with_its_reason(viewer: Viewer) -> None:
         desk.send(search(labelled(), "s3").table, {}, "x")
 
 
+def test_a_client_that_says_nothing_is_not_waited_for_in_vain(viewer: Viewer) -> None:
+    other = Viewer("Other")
+    other.client.bind_receive_call("table.load.votable", lambda *_: None)
+    with Desk() as desk:
+        sent = desk.send(search(labelled(), "s3").table, {}, "x", timeout_s=1.5)
+    assert (sent.clients, sent.refused) == (("Viewer 1.0",), ("Other: no reply within 1.5 s",))
+    other.client.disconnect()
+
+
 def test_a_hub_without_clients_is_said(hub: SAMPHubServer) -> None:
     with Desk() as desk, pytest.raises(DataError, match="no SAMP client takes tables"):
         desk.send(search(labelled(), "s3").table, {}, "x")

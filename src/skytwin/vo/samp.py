@@ -13,7 +13,7 @@ import queue
 import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -143,7 +143,7 @@ class Desk:
         name: str,
         to: str = ALL,
         *,
-        timeout_s: int = _LOAD_S,
+        timeout_s: float = _LOAD_S,
     ) -> Sent:
         """Have clients load a table, and wait until they have.
 
@@ -156,8 +156,8 @@ class Desk:
             What to call it.
         to : str
             A client's name, the beginning of one, its identifier, or `ALL`.
-        timeout_s : int
-            Seconds to wait for each client.
+        timeout_s : float
+            Seconds to wait for them.
 
         Raises
         ------
@@ -176,24 +176,49 @@ class Desk:
         if "id" in table.column_names:
             self._ids[key] = table["id"].to_pylist()
         params = {"url": path.as_uri(), "table-id": key, "name": name}
-        took, refused = [], []
-        for one in chosen:
-            try:
-                reply = self._client.call_and_wait(
-                    one, {"samp.mtype": _LOAD, "samp.params": params}, str(timeout_s)
-                )
-                status = str(reply.get("samp.status"))
-                why = str(dict(reply.get("samp.error", {})).get("samp.errortxt", status))
-            except Exception as error:  # the hub's faults are of many kinds
-                status, why = "samp.error", in_words(error)
-            # A warning comes with the table loaded.
-            if status in ("samp.ok", "samp.warning"):
-                took.append(there[one])
-            else:
-                refused.append(f"{there[one]}: {why}")
+        message = {"samp.mtype": _LOAD, "samp.params": params}
+        why = self._refusals(chosen, message, timeout_s)
+        took = [there[one] for one in chosen if not why[one]]
+        refused = [f"{there[one]}: {why[one]}" for one in chosen if why[one]]
         if not took:
             raise DataError(f"no SAMP client could load the table ({'; '.join(refused)})")
         return Sent(clients=tuple(took), refused=tuple(refused))
+
+    def _refusals(
+        self, clients: Iterable[str], message: Mapping[str, Any], timeout_s: float
+    ) -> dict[str, str]:
+        """Why each client has not done what a message says; empty where it has.
+
+        All are asked at once. The hub's own way of waiting for a client loses a reply that comes
+        before the hub has begun to wait.
+        """
+        replies: queue.SimpleQueue[tuple[str, Any]] = queue.SimpleQueue()
+        tag = str(uuid.uuid4())
+        self._client.bind_receive_response(
+            tag, lambda _key, sender, _tag, reply: replies.put((str(sender), reply))
+        )
+        why = dict.fromkeys(clients, f"no reply within {timeout_s:g} s")
+        waiting = set()
+        for one in why:
+            try:
+                self._client.call(one, tag, message)
+                waiting.add(one)
+            except Exception as error:  # the hub's faults are of many kinds
+                why[one] = in_words(error)
+        end = time.monotonic() + timeout_s
+        while waiting:
+            try:
+                one, reply = replies.get(timeout=max(0.0, end - time.monotonic()))
+            except queue.Empty:
+                break
+            waiting.discard(one)
+            status = str(reply.get("samp.status"))
+            # A warning comes with the table loaded.
+            done = status in ("samp.ok", "samp.warning")
+            told = dict(reply.get("samp.error", {})).get("samp.errortxt", status)
+            why[one] = "" if done else str(told)
+        self._client.unbind_receive_response(tag)
+        return why
 
     def send_matches(
         self,
@@ -201,7 +226,7 @@ class Desk:
         to: str = ALL,
         table: pa.Table | None = None,
         *,
-        timeout_s: int = _LOAD_S,
+        timeout_s: float = _LOAD_S,
     ) -> Sent:
         """Have clients load matches, called after their references; see `send`."""
         shown = matches.table if table is None else table
