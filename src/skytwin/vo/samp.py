@@ -8,7 +8,6 @@ the messages are ``table.load.votable``, ``table.highlight.row``, ``table.select
 from __future__ import annotations
 
 import contextlib
-import math
 import queue
 import tempfile
 import time
@@ -17,9 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
-from urllib.parse import unquote, urlsplit
 
-import numpy as np
 import pyarrow as pa
 from pyvo.samp import SAMPHubError, SAMPIntegratedClient, conf
 
@@ -27,8 +24,7 @@ from skytwin.answers.export import write_table
 from skytwin.answers.search import Matches, search
 from skytwin.embeddings.table import Embeddings
 from skytwin.errors import DataError, SkytwinError, Unreachable, UsageError, in_words, unknown
-from skytwin.images.catalog import id_texts, read_table
-from skytwin.images.columns import find_id_column, sky_columns, sky_degrees
+from skytwin.vo.samp_rows import position_text, rows_of_file
 
 __all__ = ["ALL", "Desk", "Question", "Sent", "answer", "send_matches"]
 
@@ -271,7 +267,7 @@ class Desk:
         """
         params = question.params
         if question.mtype == _POINT:
-            return [_position(params.get("ra"), params.get("dec"))]
+            return [position_text(params.get("ra"), params.get("dec"))]
         given = params.get("row-list") if question.mtype == _ROWS else [params.get("row")]
         try:
             rows = [int(str(row)) for row in given or []]
@@ -284,7 +280,7 @@ class Desk:
             if not 0 <= min(rows) <= max(rows) < len(known):
                 raise UsageError(f"row {max(rows)} of a table of {len(known)} rows")
             return [str(known[row]) for row in rows]
-        return _from_file(str(params.get("url", "")), rows)
+        return rows_of_file(str(params.get("url", "")), rows)
 
     def _heard(
         self,
@@ -392,38 +388,6 @@ def _chosen(there: Mapping[str, str], to: str) -> list[str]:
     if not found:
         raise unknown("SAMP client", to, [*dict.fromkeys(there.values()), ALL])
     return found
-
-
-def _position(ra: object, dec: object) -> str:
-    try:
-        east, north = float(str(ra)), float(str(dec))
-    except ValueError:
-        raise UsageError(f"position {ra!r}, {dec!r}; expected degrees") from None
-    if not (math.isfinite(east) and -90 <= north <= 90):
-        raise UsageError(f"position {ra!r}, {dec!r}; expected degrees")
-    return f"{east % 360},{north}"
-
-
-def _from_file(url: str, rows: list[int]) -> list[str]:
-    """Ids, or else positions, of rows of a table that another program has loaded."""
-    parts = urlsplit(url)
-    if parts.scheme != "file" or parts.netloc not in ("", "localhost"):
-        raise UsageError(
-            f"a row of a table that skytwin did not send ({url or 'no address'}); save the table "
-            "as a file and load it from there, or point at the sky"
-        )
-    table = read_table(Path(unquote(parts.path)))
-    if not 0 <= min(rows) <= max(rows) < len(table):
-        raise UsageError(f"row {max(rows)} of a table of {len(table)} rows")
-    part = table.take(pa.array(np.array(rows)))
-    name = find_id_column(part)
-    if name is not None:
-        return [str(one) for one in id_texts(part, name).to_pylist()]
-    columns = sky_columns(part)
-    if columns is None:
-        raise UsageError(f"{Path(parts.path).name} has neither ids nor positions")
-    sky = sky_degrees(part, columns)
-    return [_position(ra, dec) for ra, dec in zip(sky.ra, sky.dec, strict=True)]
 
 
 @contextlib.contextmanager
