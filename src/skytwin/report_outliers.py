@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +18,12 @@ from skytwin.embeddings.table import Embeddings
 from skytwin.errors import SkytwinError
 from skytwin.images.cutouts import Cutouts
 from skytwin.images.display import Display
-from skytwin.report_files import draw_pictures, save_each, written
+from skytwin.report_files import draw_pictures, resumed, save_each, written
 from skytwin.run import Run
 
 __all__ = ["keeper", "outliers_run", "save_outliers"]
 
 
-@contextlib.contextmanager
 def outliers_run(
     out: Path | None,
     settings: OutlierSettings,
@@ -32,11 +31,8 @@ def outliers_run(
     reference: Embeddings | None,
     against: dict[str, Embeddings],
     label: str | None,
-) -> Iterator[Run | None]:
-    """The folder to write, locked, and resumed where a killed run has left it; None without."""
-    if out is None:
-        yield None
-        return
+) -> AbstractContextManager[Run | None]:
+    """The folder to write; see `skytwin.report_files.resumed`."""
     sets = {"embeddings": embeddings, "reference": reference or embeddings}
     sets |= {f"against {name}": each for name, each in against.items()}
     parents = {name: each.as_parent() for name, each in sets.items()}
@@ -44,14 +40,7 @@ def outliers_run(
         fingerprint = Manifest.open(settings.flow, KIND).fingerprint
         place = str(Path(settings.flow).resolve())
         parents["flow"] = Parent(kind=KIND, path=place, fingerprint=fingerprint)
-    with Run(
-        out,
-        kind="outliers",
-        recipe={**settings.as_dict(), "label": label},
-        inputs={name: parent.path for name, parent in parents.items()},
-        parents=parents,
-    ) as run:
-        yield run
+    return resumed(out, "outliers", {**settings.as_dict(), "label": label}, parents)
 
 
 def keeper(run: Run | None) -> Keep | None:

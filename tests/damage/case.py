@@ -89,6 +89,8 @@ class Format:
         Done to the folder after the damage: a manifest sealed anew.
     command : bool
         Whether ``run`` is the command line, and so prints one line for an error.
+    imports : tuple of str
+        What damaged input may have imported, and valid input has not.
     """
 
     name: str
@@ -99,6 +101,7 @@ class Format:
     absurd: tuple[Absurd, ...] = ()
     after: Callable[[Path], object] | None = None
     command: bool = True
+    imports: tuple[str, ...] = ()
 
 
 def command(*words: str) -> Callable[[Path], BaseException | None]:

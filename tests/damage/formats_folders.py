@@ -190,6 +190,8 @@ FORMATS: tuple[Format, ...] = (
     *_folder(
         "encoder", command("embed", "--quiet", "cut", "--encoder", "emb", "--out", "new"), "emb", _made,
         (*json_values("emb/encoder/encoder.json", _ENCODER), *_tensors("emb/encoder/pca.safetensors", "mean")),
+        # By the name of another network.
+        imports=("skytwin.encoders.backbone", "skytwin.encoders.checkpoint"),
     ),
     *_folder(
         "cutouts", command("embed", "--quiet", "cut", "--encoder", "pca:2", "--out", "new"), "cut", _made,

@@ -29,8 +29,7 @@ from .mutate import mutate
 __all__ = ["BOUNDS", "serve"]
 
 #: Seconds of processor and of wall clock, and bytes of memory and of address space, for one case.
-#: The clock is for what waits: how long work takes on it says more of what else the machine does.
-BOUNDS = {"cpu": 10, "wall": 60, "rss": 768 << 20, "address": 3 << 30}
+BOUNDS = {"cpu": 5, "wall": 10, "rss": 768 << 20, "address": 3 << 30}
 _PER_CHILD = 25
 _HUNGRY = ("MemoryError", "Unable to allocate", "Cannot allocate", "malloc", "realloc", "bad_alloc")
 
@@ -55,7 +54,7 @@ def serve(
     valid.mkdir()
     # Fresh processes make and try the valid input, so that the server has no thread to fork.
     _in_child(lambda: format_.make(valid))
-    for name in _in_child(lambda: _modules(format_, valid, home)):
+    for name in (*_in_child(lambda: _modules(format_, valid, home)), *format_.imports):
         if name in sys.modules:
             continue
         try:
