@@ -87,6 +87,15 @@ def test_help_is_quick() -> None:
     assert min(times) < 1.0
 
 
+def test_the_command_as_a_module() -> None:
+    line = [sys.executable, "-W", "error", "-m", "skytwin"]
+    told = subprocess.run([*line, "--version"], check=True, capture_output=True, text=True)
+    assert told.stdout.split()[-1] == skytwin.__version__
+    wrong = subprocess.run([*line, "info", "nowhere"], capture_output=True, text=True)
+    assert wrong.returncode == 2
+    assert wrong.stderr.count("\n") == 1
+
+
 def test_the_verbs_as_functions(tmp_path: Path) -> None:
     cutouts = skytwin.ingest(
         images(tmp_path / "in", 12), tmp_path / "cut",

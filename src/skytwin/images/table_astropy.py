@@ -22,7 +22,7 @@ from astropy.time import Time
 
 from skytwin.errors import DataError
 from skytwin.images import arrow
-from skytwin.images.fitsfile import walk
+from skytwin.images.fitsheader import walk
 from skytwin.images.packed import inflate
 
 __all__ = [
