@@ -12,10 +12,12 @@ makes the network put into the top latent what the layers below can hold as well
 
 Initialisation, as published: biases zero; the last convolution of each block that adds its input,
 and each latent's projection, scaled by ``1 / sqrt(number of blocks)``; the priors standard normal.
-Not as published: the positions' learned biases are there at every stage, whatever its size, and
-start at random (from zero all places of a map that comes from one vector are alike, and the top
-latent stays at its prior); there is no gain and bias per channel before the likelihood's 1x1
-convolution, which has its own.
+Not as published: convolutions start so that neither signal nor gradient fades (with torch's own
+start the top latent's means differ by 4e-5 from image to image, and nothing is learnt from them);
+the positions' learned biases are there at every stage, whatever its size, and start at random (from
+zero all places of a map that comes from one vector are alike); there is no gain and bias a channel
+before the likelihood's 1x1 convolution, which has its own. Between stages a learned resampling may
+take the place of means and nearest neighbours, through which a vector hardly says where things are.
 
 Shapes: ``x_BCHW`` prepared images, ``s_BWhw`` a state, ``z_BZhw`` a latent, ``c_BK`` conditions,
 ``kl_LB`` a number per layer and image.
@@ -23,6 +25,7 @@ Shapes: ``x_BCHW`` prepared images, ``s_BWhw`` a state, ``z_BZhw`` a latent, ``c
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -37,6 +40,7 @@ from skytwin.encoders.vdvae_blocks import (
     ResidualBlock,
     TopDownBlock,
     draw_with_kl,
+    resampling,
 )
 from skytwin.encoders.vdvae_likelihood import Elbo, GaussianLikelihood, LogisticLikelihood
 from skytwin.encoders.vdvae_shape import VdvaeShape
@@ -46,8 +50,11 @@ __all__ = ["Elbo", "Vdvae", "VdvaeShape"]
 
 Choose = Callable[[int, Gaussian | None, Gaussian], torch.Tensor]
 
-
+_WEIGHTED = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 _BIAS = 0.5  # sigma that the biases of positions start with
+_GAIN = 1.25  # of a convolution after a GELU, so that neither signal nor gradient fades
+_HEAD = 0.3  # of what makes pixels of the last state, a sum over all blocks
+_POSTERIOR = 0.5  # of the posteriors' means at first; of their log sigmas a quarter of it
 
 
 class Vdvae(nn.Module):
@@ -85,8 +92,13 @@ class Vdvae(nn.Module):
             )
             for stage, side in enumerate(sides)
         )
-        self.narrower = nn.ModuleList(map(_change, widths, widths[1:]))
-        self.wider = nn.ModuleList(map(_change, widths[1:], widths))
+        steps = [above // below for above, below in itertools.pairwise(sides)]
+        made = [
+            resampling(above, below, step, learned=shape.resampling == "learned")
+            for above, below, step in zip(widths, widths[1:], steps, strict=False)
+        ]
+        self.narrower = nn.ModuleList(down for down, _ in made)
+        self.wider = nn.ModuleList(up for _, up in made)
         # What all posteriors of a stage make of the encoder's features with their first layer.
         self.from_encoder = nn.ModuleList(
             Pointwise(width, middle * depth, bias=False)
@@ -321,8 +333,7 @@ class Vdvae(nn.Module):
                 s = block(s)
             found.append(s)
             if stage < len(self.narrower):
-                factor = self.shape.sides[stage] // self.shape.sides[stage + 1]
-                s = self.narrower[stage](F.avg_pool2d(s, factor))
+                s = self.narrower[stage](s)
         return found
 
     def _descend(
@@ -337,9 +348,7 @@ class Vdvae(nn.Module):
         s = self._base(len(self.bias) - 1, batch, condition)
         for stage in reversed(range(self.shape.stages)):
             if stage < self.shape.stages - 1:
-                factor = self.shape.sides[stage] // self.shape.sides[stage + 1]
-                s = F.interpolate(self.wider[stage](s), scale_factor=factor, mode="nearest")
-                s = s + self._base(stage, batch, condition)
+                s = self.wider[stage](s) + self._base(stage, batch, condition)
             blocks: Any = self.decoder[stage]
             halves: Sequence[torch.Tensor | None] = [None] * len(blocks)
             if features is not None:
@@ -379,14 +388,19 @@ class Vdvae(nn.Module):
     def _initialise(self) -> None:
         with torch.no_grad():
             for module in self.modules():
-                if isinstance(module, nn.Conv2d | nn.Linear) and module.bias is not None:
+                if isinstance(module, _WEIGHTED) and module.bias is not None:
                     module.bias.zero_()
+                if isinstance(module, nn.Conv2d):
+                    module.weight.mul_(_GAIN * math.sqrt(3))  # torch's own: 1 / sqrt(3 fan_in)
+                elif isinstance(module, nn.ConvTranspose2d):
+                    module.weight.normal_(0, _GAIN / math.sqrt(module.in_channels))
+                elif isinstance(module, TopDownBlock):
+                    mean, raw = module.posterior_rest.last.weight.chunk(2)
+                    mean.mul_(_POSTERIOR)
+                    raw.mul_(_POSTERIOR / 4)
             for halves in self.from_encoder:
                 halves.weight.mul_(math.sqrt(0.5))  # type: ignore[operator]
-
-
-def _change(inside: int, outside: int) -> nn.Module:
-    return nn.Identity() if inside == outside else Pointwise(inside, outside)
+            self.likelihood.head.weight.mul_(_HEAD)
 
 
 def _between(ends: torch.Tensor, share_N: torch.Tensor) -> torch.Tensor:

@@ -34,6 +34,7 @@ __all__ = [
     "TopDownBlock",
     "draw_with_kl",
     "normal_kl",
+    "resampling",
 ]
 
 _MAX_LOG_SIGMA = 7.0  # beyond it exp(2 x) is of no use to float32
@@ -154,6 +155,44 @@ def pointwise(
     if x_BChw.shape[-1] > _SMALL_SIDE:
         return F.conv2d(x_BChw, weight, bias)
     return F.linear(x_BChw.permute(0, 2, 3, 1), weight.flatten(1), bias).permute(0, 3, 1, 2)
+
+
+class _Narrower(Pointwise):
+    """Means over patches, then other channels."""
+
+    def __init__(self, above: int, below: int, step: int) -> None:
+        super().__init__(above, below)
+        self.step = step
+
+    def forward(self, x_BChw: torch.Tensor) -> torch.Tensor:
+        return super().forward(F.avg_pool2d(x_BChw, self.step))
+
+
+class _Wider(Pointwise):
+    """Other channels, then nearest neighbours."""
+
+    def __init__(self, below: int, above: int, step: int) -> None:
+        super().__init__(below, above)
+        self.step = step
+
+    def forward(self, x_BChw: torch.Tensor) -> torch.Tensor:
+        return F.interpolate(super().forward(x_BChw), scale_factor=self.step, mode="nearest")
+
+
+def resampling(above: int, below: int, step: int, *, learned: bool) -> tuple[nn.Module, nn.Module]:
+    """The ways between two stages of ``above`` and ``below`` channels, down and up.
+
+    As published, means and nearest neighbours; or, learned, with weights of its own for every
+    place of a patch of ``step`` x ``step`` pixels.
+    """
+    if learned:
+        return (
+            nn.Conv2d(above, below, step, stride=step),
+            nn.ConvTranspose2d(below, above, step, stride=step),
+        )
+    if above == below:
+        return nn.AvgPool2d(step), nn.Upsample(scale_factor=step, mode="nearest")
+    return _Narrower(above, below, step), _Wider(below, above, step)
 
 
 class Bottleneck(nn.Module):

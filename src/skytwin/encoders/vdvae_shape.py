@@ -11,6 +11,7 @@ from skytwin.errors import UsageError, unknown
 __all__ = ["VdvaeShape"]
 
 Likelihood = Literal["gaussian", "logistic"]
+Resampling = Literal["plain", "learned"]
 PerStage = int | tuple[int, ...]
 
 
@@ -37,6 +38,9 @@ class VdvaeShape:
         Channels of all other latents.
     bottleneck : float
         Channels inside a residual block, over those outside.
+    resampling : str
+        Between stages: ``"plain"``, means down and nearest neighbours up, as published; or
+        ``"learned"``, with weights of its own for every place of a patch.
     likelihood : str
         ``"gaussian"`` or ``"logistic"``.
     sigma : float, optional
@@ -56,6 +60,7 @@ class VdvaeShape:
     latent_dim: int = 256
     z_channels: int = 16
     bottleneck: float = 0.25
+    resampling: Resampling = "plain"
     likelihood: Likelihood = "gaussian"
     sigma: float | None = None
     levels: int = 256
@@ -65,6 +70,8 @@ class VdvaeShape:
     def __post_init__(self) -> None:
         if self.likelihood not in get_args(Likelihood):
             raise unknown("likelihood", self.likelihood, get_args(Likelihood))
+        if self.resampling not in get_args(Resampling):
+            raise unknown("resampling", self.resampling, get_args(Resampling))
         if self.stages < 2:
             raise UsageError(f"{self.stages} stages; expected at least 2")
         smallest, step = 1 << (self.stages - 1), 1 << (self.stages - 2)
