@@ -23,6 +23,7 @@ from typer.testing import CliRunner
 from skytwin.artefact import Manifest
 from skytwin.cli_reproduce import app
 from skytwin.embeddings.table import Embeddings
+from skytwin.encoders.recipe import Recipe
 from skytwin.errors import DataError, OutputExists, UnknownName, UsageError
 from skytwin.images.simulate import simulate_survey
 from skytwin.reproduce import rgz_encoders
@@ -295,3 +296,16 @@ def test_where_no_encoder_is_given_a_small_vdvae_is_trained_for_its_images(
     likelihoods = {row["set"] for row in rows(tmp_path / "report", "density", "likelihood")}
     assert "generated" in likelihoods
     assert {one.outcome for one in reproduce_rgz(tmp_path / "report", mine)} == {"kept"}
+    # Another version's recipe of that name is another encoder.
+    plain = rgz_encoders.read_recipe
+
+    def other(name: str, changes: list[str]) -> Recipe:
+        return plain(name, changes=[*changes, "ema=0.5"])
+
+    def trained(*_: object, **__: object) -> None:
+        raise UsageError("trained anew")
+
+    monkeypatch.setattr(rgz_encoders, "read_recipe", other)
+    monkeypatch.setattr(rgz_encoders, "train", trained)
+    with pytest.raises(UsageError, match="trained anew"):
+        reproduce_rgz(tmp_path / "report", mine)

@@ -13,6 +13,7 @@ import numpy as np
 from skytwin.artefact import MANIFEST, Manifest
 from skytwin.embeddings.table import Embeddings
 from skytwin.encoders.bundled import PREFIX, bundled_encoders
+from skytwin.encoders.recipe import read_recipe
 from skytwin.errors import UsageError
 from skytwin.images.cutouts import Cutouts
 from skytwin.images.datasets import FOLDER_VARIABLE
@@ -93,7 +94,12 @@ def _small_vdvae(
         "seed": asked.seed,
         "exclude": places if free.positions is not None else [],
     }
-    told = {**settings, "exclude": [Manifest.open(place).fingerprint for place in places]}
+    told = {
+        **settings,
+        # As it reads now: another version's recipe of this name is another encoder.
+        "recipe": read_recipe(settings["recipe"], changes=settings["changes"]).to_dict(),
+        "exclude": [Manifest.open(place).fingerprint for place in places],
+    }
     folder = stage(home, "vdvae-tiny", {"cutouts": free.manifest.fingerprint, **told})
     if not (folder / MANIFEST).is_file():
         tell("encoder: training a small VDVAE ...")
