@@ -128,9 +128,9 @@ def test_the_pages_build_and_their_commands_run(tmp_path: Path) -> None:
         build(site := tmp_path / "site")
     quickstart = (site / "quickstart" / "index.html").read_text(encoding="utf-8")
     assert quickstart.count("data:image/jpeg;base64,") == 4
-    # What the page on training says that its network does, where notebooks were run.
-    tutorial = (site / "tutorials" / "train-vdvae" / "index.html").read_text(encoding="utf-8")
     if "SKYTWIN_SITE" in os.environ:
+        # What the page on training says that its network does; elsewhere no notebook was run.
+        tutorial = (site / "tutorials" / "train-vdvae" / "index.html").read_text(encoding="utf-8")
         assert "warning: COLLAPSED: top latent" in tutorial
     # No request leaves the reader's machine.
     for page in site.rglob("*.html"):

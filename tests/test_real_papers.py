@@ -82,7 +82,7 @@ def test_frdeep_nvss(made: Path) -> None:
     found = accuracy(x, y, test, LogisticRegression(max_iter=1000))
     print(f"FR-DEEP NVSS, 50 test rows: logistic {found:.3f}")
     # 0.80 or 0.82 by the processor: an object of 50 is 0.02. Base rate 0.56.
-    assert found >= 0.76
+    assert found >= 0.8
 
 
 def test_a_fits_image_of_mirabest_queries_first(data_dir: Path, workdir: Path, made: Path) -> None:

@@ -54,7 +54,6 @@ _WEIGHTED = (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
 _BIAS = 0.5  # sigma that the biases of positions start with
 _GAIN = 1.25  # of a convolution after a GELU, so that neither signal nor gradient fades
 _HEAD = 0.3  # of what makes pixels of the last state, a sum over all blocks
-_POSTERIOR = 0.5  # of the posteriors' means at first; of their log sigmas a quarter of it
 
 
 class Vdvae(nn.Module):
@@ -394,10 +393,6 @@ class Vdvae(nn.Module):
                     module.weight.mul_(_GAIN * math.sqrt(3))  # torch's own: 1 / sqrt(3 fan_in)
                 elif isinstance(module, nn.ConvTranspose2d):
                     module.weight.normal_(0, _GAIN / math.sqrt(module.in_channels))
-                elif isinstance(module, TopDownBlock):
-                    mean, raw = module.posterior_rest.last.weight.chunk(2)
-                    mean.mul_(_POSTERIOR)
-                    raw.mul_(_POSTERIOR / 4)
             for halves in self.from_encoder:
                 halves.weight.mul_(math.sqrt(0.5))  # type: ignore[operator]
             self.likelihood.head.weight.mul_(_HEAD)

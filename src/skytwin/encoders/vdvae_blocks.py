@@ -38,6 +38,7 @@ __all__ = [
 ]
 
 _MAX_LOG_SIGMA = 7.0  # beyond it exp(2 x) is of no use to float32
+_POSTERIOR = 0.5  # of the posteriors' means at first; of their log sigmas a quarter of it
 _SMALL_SIDE = 8  # up to here the call of a convolution costs more than its product
 
 
@@ -262,6 +263,9 @@ class TopDownBlock(nn.Module):
         with torch.no_grad():
             # As if state and features were the input of one convolution.
             self.first.weight[:middle].mul_(math.sqrt(0.5))
+            mean, raw = self.posterior_rest.last.weight.chunk(2)
+            mean.mul_(_POSTERIOR)
+            raw.mul_(_POSTERIOR / 4)
             # The prior starts as the standard normal and adds nothing to the state.
             self.prior_rest.last.weight.zero_()
             self.project.weight.mul_(depth**-0.5)

@@ -24,7 +24,7 @@ from skytwin.answers.export import write_table
 from skytwin.answers.search import Matches, search
 from skytwin.embeddings.table import Embeddings
 from skytwin.errors import DataError, SkytwinError, Unreachable, UsageError, in_words, unknown
-from skytwin.vo.samp_rows import position_text, rows_of_file
+from skytwin.vo.samp_rows import position_text, require_rows, rows_of_file
 
 __all__ = ["ALL", "Desk", "Question", "Sent", "answer", "send_matches"]
 
@@ -277,8 +277,7 @@ class Desk:
             raise UsageError(f"{len(rows)} rows selected; expected 1 to {_MOST_ROWS}")
         known = self._ids.get(str(params.get("table-id")))
         if known is not None:
-            if not 0 <= min(rows) <= max(rows) < len(known):
-                raise UsageError(f"row {max(rows)} of a table of {len(known)} rows")
+            require_rows(rows, len(known))
             return [str(known[row]) for row in rows]
         return rows_of_file(str(params.get("url", "")), rows)
 

@@ -13,7 +13,7 @@ from skytwin.errors import UsageError
 from skytwin.images.catalog import id_texts, read_table
 from skytwin.images.columns import find_id_column, sky_columns, sky_degrees
 
-__all__ = ["position_text", "rows_of_file"]
+__all__ = ["position_text", "require_rows", "rows_of_file"]
 
 
 def position_text(ra: object, dec: object) -> str:
@@ -33,6 +33,12 @@ def position_text(ra: object, dec: object) -> str:
     return f"{east % 360},{north}"
 
 
+def require_rows(rows: list[int], count: int) -> None:
+    """Rows of a table of so many, or a `UsageError`."""
+    if not 0 <= min(rows) <= max(rows) < count:
+        raise UsageError(f"row {max(rows)} of a table of {count} rows")
+
+
 def rows_of_file(url: str, rows: list[int]) -> list[str]:
     """Ids, or else positions, of rows of a table that another program has loaded.
 
@@ -50,8 +56,7 @@ def rows_of_file(url: str, rows: list[int]) -> list[str]:
             "as a file and load it from there, or point at the sky"
         )
     table = read_table(Path(unquote(parts.path)))
-    if not 0 <= min(rows) <= max(rows) < len(table):
-        raise UsageError(f"row {max(rows)} of a table of {len(table)} rows")
+    require_rows(rows, len(table))
     part = table.take(pa.array(np.array(rows)))
     name = find_id_column(part)
     if name is not None:
