@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -18,10 +19,12 @@ from sklearn.neighbors import NearestNeighbors
 from skytwin.answers import maps_place, outliers_fit
 from skytwin.answers.maps import make_map
 from skytwin.answers.maps_place import place
-from skytwin.answers.outliers import outliers
+from skytwin.answers.outliers import Outliers, outliers
 from skytwin.answers.outliers_check import check_scores
+from skytwin.answers.outliers_sets import Part, Scored
 from skytwin.answers.outliers_settings import OutlierSettings
 from skytwin.answers.probe_metrics import Outputs, Resamples, estimates, replicates
+from skytwin.answers.resume import Steps
 from skytwin.embeddings.neighbours_many import nearest_many
 from skytwin.embeddings.neighbours_quick import nearest_of
 from skytwin.embeddings.vectors import Vectors, measure
@@ -31,6 +34,7 @@ from skytwin.images.row_scan import ScannedIndex
 from skytwin.images.rows import RowIndex, first_duplicate
 from skytwin.images.tables import read_table
 from skytwin.images.texts import numbered, text_array, twice_among
+from skytwin.run import Run
 from toys import labelled
 
 BENCHMARK = Path(__file__).parent.parent / "benchmarks" / "memory_limit.py"
@@ -209,6 +213,37 @@ def test_other_sets_are_scored_alike_in_blocks(monkeypatch: pytest.MonkeyPatch) 
     whole = outliers(emb, settings)
     monkeypatch.setattr(outliers_fit, "_AT_ONCE", 256)
     assert outliers(emb, settings).table.equals(whole.table)
+
+
+def test_a_killed_run_scores_no_object_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    emb = labelled(700)
+    settings = OutlierSettings(methods=METHODS, folds=3, reference_rows=200)
+    whole = outliers(emb, settings)
+    monkeypatch.setattr(outliers_fit, "_AT_ONCE", 128)
+    score, scored = outliers_fit.scored_by, list[int]()
+
+    def run(killed_at: int) -> Outliers:
+        def counted(part: Part, *given: Any, **named: Any) -> Scored:
+            if len(scored) == killed_at:
+                raise KeyboardInterrupt
+            scored.append(len(part.rows))
+            return score(part, *given, **named)
+
+        monkeypatch.setattr(outliers_fit, "scored_by", counted)
+        with Run(tmp_path / "out", kind="outliers", recipe={}, inputs={}) as folder:
+            return outliers(emb, settings, steps=Steps(folder))
+
+    with pytest.raises(KeyboardInterrupt):
+        run(killed_at=3)
+    assert scored[1:] == [128, 128]  # of the others, after the reference
+    found = scored[0]
+    scored.clear()
+    monkeypatch.setattr(outliers_fit, "nearest_many", None)  # neighbours are not found again
+    assert run(killed_at=99).table.equals(whole.table)
+    assert scored[0] == found
+    assert sum(scored) == 700 - 256
 
 
 # ---- memory ------------------------------------------------------------------------------------

@@ -6,8 +6,10 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 import tracemalloc
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -651,6 +653,20 @@ def test_one_float64_copy_of_the_training_rows_and_no_more() -> None:
 # Killed, and repeated.
 
 
+def test_fits_side_by_side_are_those_of_one_thread() -> None:
+    emb = survey()
+    settings = {**QUICK, "classifiers": CLASSIFIERS, "folds": 0}
+    before = list(warnings.filters)
+    one, many = (
+        probe({"a": emb, "b": survey()}, "kind", split="part", **settings, jobs=n) for n in (1, 3)
+    )
+    assert warnings.filters == before
+    for name in ("table", "comparisons", "curves", "predictions"):
+        assert getattr(one, name).equals(getattr(many, name)), name
+    for own, other in zip(one.scores, many.scores, strict=True):
+        np.testing.assert_array_equal(own.outputs.values, other.outputs.values)
+
+
 class Killed(BaseException):
     """What a test stops a run with."""
 
@@ -661,6 +677,7 @@ def test_a_killed_probe_goes_on_to_the_same_result(
     emb, out = survey(), tmp_path / "out"
     settings = {**QUICK, "classifiers": ["lr", "svc", "ext"], "budget": [20], "draws": 2}
     want = probe(emb, "kind", split="part", **settings)
+    settings["jobs"] = 1  # so that what is made before the seventh is kept
     fit, made = probe_run.fit_classifier, []
 
     def counted(name: str, *rest: Any, **more: Any) -> Any:
@@ -672,6 +689,9 @@ def test_a_killed_probe_goes_on_to_the_same_result(
     monkeypatch.setattr(probe_run, "fit_classifier", counted)
     with pytest.raises(Killed):
         probe(emb, "kind", split="part", out=out, **settings)
+    for thread in threading.enumerate():
+        if thread.name == "beside":  # it may have begun another fit
+            thread.join(30)
     assert not (out / "manifest.json").exists()
     with pytest.raises(
         OutputExists, match="unfinished run with other settings .recipe.seed: 0 then, 1"

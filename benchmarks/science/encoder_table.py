@@ -5,11 +5,11 @@
     python benchmarks/science/encoder_table.py FOLDER --quick      # minutes, on simulated images
 
 Trains the recipe on nested random parts of the training images for every seed, without labels and
-without what lies at the place of a test row on the sky; embeds MiraBest (confident) and FR-DEEP
-NVSS with each; reads FRI or FRII from the vectors with the paper's six classifiers (Andrianomena &
-Tang 2023) on the official splits, beside pixels, their principal components and embeddings given.
-Classifiers are chosen by cross-validation on the training rows alone. Prints Markdown, writes
-``scores.csv``. Killed and repeated it goes on.
+without what lies at the place of a test row on the sky, with ``--shown`` each for as long; embeds
+MiraBest (confident) and FR-DEEP NVSS with each; reads FRI or FRII from the vectors with the paper's
+six classifiers (Andrianomena & Tang 2023) on the official splits, beside pixels, their principal
+components and embeddings given. Classifiers are chosen by cross-validation on the training rows
+alone. Prints Markdown, writes ``scores.csv``. Killed and repeated it goes on.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from skytwin.answers.probe_metrics import Resamples
 from skytwin.answers.probe_run import few_labels
 from skytwin.artefact import Manifest
 from skytwin.embeddings.table import Embeddings
+from skytwin.encoders.recipe import read_recipe
 from skytwin.images.cutouts import Cutouts
 
 SETS = {
@@ -87,6 +88,26 @@ def tested_places(sets: Mapping[str, Cutouts], folder: Path) -> Path | None:
     return path
 
 
+def changes(given: argparse.Namespace, size: int) -> list[str]:
+    """Of the recipe, so that as many images are shown whatever the size of the set.
+
+    What the recipe counts in epochs, warm-ups and the like, keeps its share of the training.
+    """
+    if not given.shown:
+        return list(given.set)
+    recipe = read_recipe(given.recipe, changes=given.set)
+    epochs = max(1, round(given.shown / size))
+    share = epochs / recipe.epochs
+    scaled = [
+        f"{part}.{name}={share * value}"
+        for part, settings in recipe.to_dict().items()
+        if isinstance(settings, dict)
+        for name, value in settings.items()
+        if name.endswith("_epochs") and value
+    ]
+    return [*given.set, f"epochs={epochs}", *scaled]
+
+
 def trained(given: argparse.Namespace, out: Path, seed: int, size: int, tests: Path | None) -> Path:
     """The folder of an encoder trained on ``size`` images, 0 for all; what is there is taken."""
     if (out / "manifest.json").exists():
@@ -100,7 +121,7 @@ def trained(given: argparse.Namespace, out: Path, seed: int, size: int, tests: P
         cutouts,
         out,
         recipe=given.recipe,
-        changes=given.set,
+        changes=changes(given, size or len(cutouts)),
         seed=seed,
         where=" and ".join(conditions) or None,
         exclude=[tests] if has_places else [],
@@ -279,6 +300,7 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], help="change of the recipe")
     parser.add_argument("--sizes", default="0", help="training images; 0: all")
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--shown", type=int, help="images in a training, repeats counted")
     parser.add_argument("--sets", default="mirabest,frdeep")
     parser.add_argument("--mirabest", type=Path, help="cutouts, if they are there already")
     parser.add_argument("--frdeep", type=Path, help="cutouts, if they are there already")

@@ -72,11 +72,12 @@ def outliers(
     from skytwin.answers.outliers import outliers as run_outliers
     from skytwin.answers.outliers_scores import METHODS
     from skytwin.answers.outliers_settings import OutlierSettings
+    from skytwin.answers.resume import Steps
     from skytwin.embeddings.table import Embeddings
     from skytwin.images.cutouts import Cutouts
     from skytwin.images.display import parse_display
     from skytwin.report_files import check_targets
-    from skytwin.report_outliers import keeper, outliers_run, save_outliers
+    from skytwin.report_outliers import outliers_run, save_outliers
 
     check_targets(None, save or [])
     if not 1 <= side <= 40:
@@ -103,7 +104,7 @@ def outliers(
             reference=other,
             against=sets,
             label=label,
-            keep=keeper(run),
+            steps=Steps(run),
             quiet=quiet,
         )
         typer.echo(found.summary)

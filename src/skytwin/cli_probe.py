@@ -75,7 +75,14 @@ def probe(
         typer.Option("--keep", help="Keep this probe in --out for predict: lr, lda or linear."),
     ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Of splits, folds, draws, forests.")] = 0,
-    jobs: Annotated[int, typer.Option("--jobs", help="Threads of the forests.")] = 1,
+    jobs: Annotated[
+        int | None,
+        typer.Option(
+            "--jobs",
+            help="Fits side by side [default: one a processor]; with --workers or "
+            "--dask, threads of a forest [default: 1].",
+        ),
+    ] = None,
     workers: Workers = None,
     dask: Dask = None,
     out: Annotated[

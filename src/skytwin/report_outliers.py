@@ -10,9 +10,8 @@ from typing import Any
 from skytwin.answers.export import write_table
 from skytwin.answers.outliers import Outliers
 from skytwin.answers.outliers_check import Checked
-from skytwin.answers.outliers_fit import Keep
 from skytwin.answers.outliers_settings import OutlierSettings
-from skytwin.artefact import PARTS, VERIFIED, Manifest, Parent
+from skytwin.artefact import VERIFIED, Manifest, Parent
 from skytwin.densities.flow_store import KIND, save_flow
 from skytwin.embeddings.table import Embeddings
 from skytwin.errors import SkytwinError
@@ -21,7 +20,7 @@ from skytwin.images.display import Display
 from skytwin.report_files import draw_pictures, resumed, save_each, written
 from skytwin.run import Run
 
-__all__ = ["keeper", "outliers_run", "save_outliers"]
+__all__ = ["outliers_run", "save_outliers"]
 
 
 def outliers_run(
@@ -41,19 +40,6 @@ def outliers_run(
         place = str(Path(settings.flow).resolve())
         parents["flow"] = Parent(kind=KIND, path=place, fingerprint=fingerprint)
     return resumed(out, "outliers", {**settings.as_dict(), "label": label}, parents)
-
-
-def keeper(run: Run | None) -> Keep | None:
-    """Where trainings keep their state: in the run's folder until it is finished."""
-    if run is None:
-        return None
-
-    def keep(name: str) -> Path:
-        if not run.journal:  # from here on there is something worth resuming
-            run.record({"kept": PARTS})
-        return run.folder / PARTS / name
-
-    return keep
 
 
 def save_outliers(

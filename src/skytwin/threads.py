@@ -1,10 +1,19 @@
-"""How many processors a job may use."""
+"""How many processors a job may use, and work that is done on several at once."""
 
 from __future__ import annotations
 
 import os
+import threading
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future
+from queue import SimpleQueue
+from typing import Any, TypeVar
 
-__all__ = ["processor_count", "thread_count"]
+__all__ = ["Threads", "processor_count", "thread_count"]
+
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 def processor_count() -> int:
@@ -18,3 +27,66 @@ def thread_count() -> int:
     """Threads that compute: ``OMP_NUM_THREADS`` where it is set, else one per processor."""
     wanted = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
     return int(wanted) if wanted.isdigit() and int(wanted) > 0 else processor_count()
+
+
+class Threads:
+    """Threads of this process, to be asked like the workers of `skytwin.embeddings.engine.Engine`.
+
+    For work that lets go of the interpreter's lock. Nothing is copied.
+
+    Parameters
+    ----------
+    workers : int
+        How many.
+    """
+
+    def __init__(self, workers: int) -> None:
+        self.workers = workers
+
+    def in_order(
+        self,
+        function: Callable[[T, Any], R],
+        tasks: Iterable[T],
+        *,
+        shared: Any = None,
+        ahead: int = 2,
+    ) -> Iterator[R]:
+        """What the function gives for each task and ``shared``, in the order of the tasks.
+
+        Parameters
+        ----------
+        function : callable
+        tasks : iterable
+        shared : object, optional
+        ahead : int
+            Tasks under way, or done and not yet handed over, for each thread.
+        """
+        asked: SimpleQueue[tuple[T, Future[R]] | None] = SimpleQueue()
+
+        def work() -> None:
+            while (one := asked.get()) is not None:
+                task, later = one
+                if not later.set_running_or_notify_cancel():
+                    continue
+                try:
+                    later.set_result(function(task, shared))
+                except BaseException as error:  # handed over to whoever asked
+                    later.set_exception(error)
+
+        waiting: deque[Future[R]] = deque()
+        # Not of a pool, whose end waits for what is under way: an interrupt should not.
+        for _ in range(self.workers):
+            threading.Thread(target=work, name="beside", daemon=True).start()
+        try:
+            for task in tasks:
+                waiting.append(Future())
+                asked.put((task, waiting[-1]))
+                if len(waiting) >= ahead * self.workers:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for later in waiting:
+                later.cancel()
+            for _ in range(self.workers):
+                asked.put(None)

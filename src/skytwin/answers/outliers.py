@@ -16,10 +16,11 @@ import numpy as np
 import pyarrow as pa
 
 from skytwin.answers.outliers_check import Checked, check_scores
-from skytwin.answers.outliers_fit import Keep, encoder_of, score_sets
+from skytwin.answers.outliers_fit import encoder_of, score_sets
 from skytwin.answers.outliers_scores import check_methods
 from skytwin.answers.outliers_sets import ENSEMBLE, Part, Scored, joined, part_of
 from skytwin.answers.outliers_settings import OutlierSettings
+from skytwin.answers.resume import Steps
 from skytwin.densities.flow import PRESETS, Flow, preset
 from skytwin.densities.flow_store import open_flow, require_same_encoder
 from skytwin.embeddings.table import Embeddings, require_comparable
@@ -159,7 +160,7 @@ def outliers(
     reference: Embeddings | None = None,
     against: Mapping[str, Embeddings] | None = None,
     label: str | None = None,
-    keep: Keep | None = None,
+    steps: Steps | None = None,
     quiet: bool = True,
 ) -> Outliers:
     """Score every object by how few others are near it.
@@ -175,8 +176,9 @@ def outliers(
         Further sets to score, by name.
     label : str, optional
         Column shown with the oddest.
-    keep : callable, optional
-        Where a training may keep what it takes to go on after a kill, by name.
+    steps : Steps, optional
+        Where what is done is kept, to go on after a kill: trainings of flows epoch by epoch,
+        neighbours, scores of so many objects.
     quiet : bool
 
     Raises
@@ -229,7 +231,7 @@ def outliers(
             )
     standard, found, flows = score_sets(
         base, others, check_methods(used.methods), flow, folds=used.folds,
-        group_arcsec=used.group_arcsec, seed=used.seed, keep=keep, quiet=quiet,
+        group_arcsec=used.group_arcsec, seed=used.seed, steps=steps, quiet=quiet,
     )  # fmt: skip
     scored = found.pop("", standard)
     if reference is None and scored is not standard:

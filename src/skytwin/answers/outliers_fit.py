@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,11 +11,12 @@ from skytwin.answers.outliers_scores import Method, Scoring, fit_forest, fit_mah
 from skytwin.answers.outliers_sets import (
     Part,
     Scored,
-    arrays_of,
-    room_for,
+    as_arrays,
+    from_arrays,
     scored_by,
     with_ensemble,
 )
+from skytwin.answers.resume import Arrays, Job, Steps
 from skytwin.densities.flow import Flow, FlowSettings
 from skytwin.densities.flow_fit import fit_flow, require_enough
 from skytwin.densities.flow_likelihood import Likelihood
@@ -29,12 +29,10 @@ from skytwin.images.folds import grouped_folds
 from skytwin.images.groups import shared_places
 from skytwin.progress import Progress
 
-__all__ = ["NEAR", "Keep", "encoder_of", "score_sets"]
+__all__ = ["NEAR", "encoder_of", "score_sets"]
 
 NEAR = 25
 _MEAN_OF = 10  # nearest, whose mean distance is the score
-#: Where a training may keep what it takes to go on, by a name.
-Keep = Callable[[str], Path]
 Asked = Callable[[Part, np.ndarray], np.ndarray]
 _AT_ONCE = 65_536
 
@@ -58,7 +56,7 @@ def score_sets(
     folds: int,
     group_arcsec: float,
     seed: int,
-    keep: Keep | None = None,
+    steps: Steps | None = None,
     quiet: bool = True,
 ) -> tuple[Scored, dict[str, Scored], list[Flow]]:
     """The reference scored crosswise, and other sets by the same models; the flows fitted.
@@ -75,15 +73,19 @@ def score_sets(
         Parts of the reference, each scored by models fitted on the rest.
     group_arcsec : float
     seed : int
-    keep : callable, optional
+    steps : Steps, optional
     quiet : bool
     """
+    kept = Steps() if steps is None else steps
     x = reference.vectors()
     fold = grouped_folds(reference.groups, folds, seed)
+    if isinstance(flow, FlowSettings) and "flow" in methods:
+        for number in range(folds):  # before anything is kept
+            require_enough(int((fold != number).sum()))
     held: dict[str, np.ndarray] = {}
     asked: dict[str, Asked] = {}  # how each method scores objects that are not in the reference
     beside = _beside(reference, x)
-    near = beside(reference, x, quiet)
+    near = _kept_near(kept, lambda: beside(reference, x, quiet))
     ordinary = near.distance[:, [0, -1]]
     flows: list[Flow] = []
     for method in methods:
@@ -96,7 +98,7 @@ def score_sets(
             continue
         models: list[Scoring]
         if isinstance(flow, FlowSettings) and method == "flow":
-            flows = _fit_flows(reference, x, fold, flow, folds, seed, keep, quiet)
+            flows = _fit_flows(reference, x, fold, flow, folds, seed, kept, quiet)
             models = [_negative(Likelihood(one)) for one in flows]
         else:
             fit = fit_mahalanobis if method == "mahalanobis" else fit_forest
@@ -105,9 +107,7 @@ def score_sets(
                 for number in range(folds):
                     models.append(fit(x[fold != number], seed))
                     progress.advance(1)
-        held[method] = np.empty(len(x))
-        for number, model in enumerate(models):
-            held[method][fold == number] = model(x[fold == number])
+        held[method] = _crosswise(kept, method, models, x, fold)
         asked[method] = _asks(models)
     alone = scored_by(reference, near, ordinary, held, held, fold, flow, itself=True)
     own = with_ensemble(alone, alone, methods)
@@ -121,21 +121,56 @@ def score_sets(
         }
         return with_ensemble(scored_by(some, found, ordinary, each, held, fold, flow), own, methods)
 
-    return own, {name: _score_all(part, score, quiet) for name, part in others.items()}, flows
+    found = {
+        name: _score_all(kept, name, part, score, near.rows.shape[1], quiet)
+        for name, part in others.items()
+    }
+    return own, found, flows
 
 
-def _score_all(part: Part, score: Callable[[Part], Scored], quiet: bool) -> Scored:
+def _kept_near(kept: Steps, find: Callable[[], NearestMany]) -> NearestMany:
+    """Neighbours of the reference, found once."""
+
+    def arrays() -> Arrays:
+        found = find()
+        return {"rows": found.rows, "distance": found.distance}
+
+    [made] = kept.make("nearest", [Job(step=("nearest",), make=arrays)])
+    return NearestMany(rows=made["rows"], distance=made["distance"])
+
+
+def _crosswise(
+    kept: Steps, method: Method, models: list[Scoring], x: np.ndarray, fold: np.ndarray
+) -> np.ndarray:
+    """The reference scored by the models that have not seen it, once."""
+
+    def arrays() -> Arrays:
+        held = np.empty(len(x))
+        for number, model in enumerate(models):
+            held[fold == number] = model(x[fold == number])
+        return {"held": held}
+
+    [made] = kept.make(method, [Job(step=("held", method), make=arrays)])
+    return made["held"]
+
+
+def _score_all(
+    kept: Steps, name: str, part: Part, score: Callable[[Part], Scored], k: int, quiet: bool
+) -> Scored:
     """A part scored so many of its objects at a time."""
-    whole: Scored | None = None
-    with Progress(part.name, len(part.rows), unit="objects", quiet=quiet) as progress:
-        for start in range(0, len(part.rows), _AT_ONCE):
-            found = score(part.some(slice(start, start + _AT_ONCE)))
-            whole = whole or room_for(part, found)
-            for into, values in zip(arrays_of(whole), arrays_of(found), strict=True):
-                into[start : start + len(values)] = values
-            progress.advance(len(found.part.rows))
-    assert whole is not None  # a part has objects
-    return whole
+    whole: dict[str, np.ndarray] = {}
+    count = len(part.rows)
+    steps = {at: ("scores", name, str(at)) for at in range(0, count, _AT_ONCE)}
+    done = sum(min(_AT_ONCE, count - at) for at, step in steps.items() if step in kept)
+    with Progress(part.name, count, done=done, unit="objects", quiet=quiet) as progress:
+        for at, step in steps.items():
+            if step not in kept:
+                kept.put(step, as_arrays(score(part.some(slice(at, at + _AT_ONCE)))))
+                progress.advance(min(_AT_ONCE, count - at))
+            for key, values in kept.take(step).items():
+                room = whole.setdefault(key, np.empty((count, *values.shape[1:]), values.dtype))
+                room[at : at + len(values)] = values
+    return from_arrays(part, whole, k)
 
 
 def _asks(models: list[Scoring]) -> Asked:
@@ -183,10 +218,8 @@ def _beside(reference: Part, x: np.ndarray) -> Callable[[Part, np.ndarray, bool]
 
 def _fit_flows(
     reference: Part, x: np.ndarray, fold: np.ndarray, settings: FlowSettings, folds: int,
-    seed: int, keep: Keep | None, quiet: bool,
+    seed: int, kept: Steps, quiet: bool,
 ) -> list[Flow]:  # fmt: skip
-    for number in range(folds):  # before anything is kept
-        require_enough(int((fold != number).sum()))
     return [
         fit_flow(
             x,
@@ -197,7 +230,7 @@ def _fit_flows(
             encoder=encoder_of(reference.embeddings),
             places=reference.places(),
             seed=seed + number,
-            state=None if keep is None else keep(f"flow-{number}.safetensors"),
+            state=kept.place(f"flow-{number}.safetensors"),
             what=f"flow {number + 1} of {folds}",
             quiet=quiet,
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -18,15 +19,16 @@ __all__ = [
     "Near",
     "Part",
     "Scored",
-    "arrays_of",
+    "as_arrays",
+    "from_arrays",
     "joined",
     "part_of",
-    "room_for",
     "scored_by",
     "with_ensemble",
 ]
 
 ENSEMBLE = "ensemble"
+_SCORES, _PERCENTILES = "score ", "percentile "  # before a method's name
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -161,25 +163,34 @@ def joined(whole: Part, one: Scored, other: Scored) -> Scored:
     )
 
 
-def room_for(part: Part, like: Scored) -> Scored:
-    """What the scores of a part are written to."""
+def as_arrays(scored: Scored) -> dict[str, np.ndarray]:
+    """All that is said of each object."""
+    return {
+        **{f"{_SCORES}{name}": values for name, values in scored.scores.items()},
+        **{f"{_PERCENTILES}{name}": values for name, values in scored.percentiles.items()},
+        "near": scored.near.rows,
+        "near distance": scored.near.distance,
+        "near percentile": scored.near_percentile,
+    }
 
-    def empty(array: np.ndarray) -> np.ndarray:
-        return np.empty((len(part.rows), *array.shape[1:]), dtype=array.dtype)
+
+def from_arrays(part: Part, arrays: Mapping[str, np.ndarray], k: int) -> Scored:
+    """What `as_arrays` was made of; ``k`` is that of the neighbours."""
+
+    def named(start: str) -> dict[str, np.ndarray]:
+        return {
+            name.removeprefix(start): values
+            for name, values in arrays.items()
+            if name.startswith(start)
+        }
 
     return Scored(
         part=part,
-        scores={name: empty(array) for name, array in like.scores.items()},
-        percentiles={name: empty(array) for name, array in like.percentiles.items()},
-        near=Near(rows=empty(like.near.rows), distance=empty(like.near.distance), k=like.near.k),
-        near_percentile=empty(like.near_percentile),
+        scores=named(_SCORES),
+        percentiles=named(_PERCENTILES),
+        near=Near(rows=arrays["near"], distance=arrays["near distance"], k=k),
+        near_percentile=arrays["near percentile"],
     )
-
-
-def arrays_of(scored: Scored) -> list[np.ndarray]:
-    """All that is said of each object, the same order for every part."""
-    near = [scored.near.rows, scored.near.distance, scored.near_percentile]
-    return [*scored.scores.values(), *scored.percentiles.values(), *near]
 
 
 def scored_by(

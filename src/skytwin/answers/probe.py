@@ -204,7 +204,7 @@ def probe(
     cutouts: Cutouts | None = None,
     seed: int = 0,
     level: float = 0.95,
-    jobs: int = 1,
+    jobs: int | None = None,
     engine: Engine | None = None,
     out: str | Path | None = None,
     quiet: bool = True,
@@ -248,8 +248,9 @@ def probe(
     seed : int
     level : float
         Coverage of the intervals.
-    jobs : int
-        Threads of the forests.
+    jobs : int, optional
+        Fits side by side, as many as processors unless given; with an engine, threads of each
+        forest there, 1 unless given. The result is the same.
     engine : Engine, optional
         Workers that fit; see `skytwin.embeddings.engine.open_engine`.
     out : path, optional
@@ -312,30 +313,33 @@ def probe(
             notes.append(said)
         again = Resamples(group=labelled.group[labelled.test], count=bootstrap, seed=seed)
         budgets = budgets_within(budget, labelled)
-        steps = 1 + folds * repeats + len(budgets) * draws
         scores: list[Score] = []
         curves: list[dict[str, Any]] = []
         drawn: dict[tuple[str, str], dict[str, np.ndarray]] = {}
-        total, fits = len(sources) * len(chosen) * steps, Steps(run)
+        fits = Steps(run)
+        each = 1 + folds * repeats + len(budgets) * draws
+        total = len(sources) * len(chosen) * each
         with Progress("probe", total, done=len(fits), unit="fits", quiet=quiet) as bar:
             work = Work(
                 labelled=labelled,
                 classifiers=chosen,
+                folds=folds,
+                repeats=repeats,
+                budgets=budgets,
+                draws=draws,
                 again=again,
                 seed=seed,
-                jobs=jobs,
                 level=level,
                 fits=fits,
                 bar=bar,
             )
-            for source in sources:
-                if engine is not None:
-                    work.fit_elsewhere(engine, source, folds, repeats, budgets, draws)
-                found, own = work.scores(source, folds, repeats)
-                scores += found
-                drawn |= {(source.name, name): each for name, each in own.items()}
-                curves += work.curve(source, budgets, draws)
-                curves += [every_label(score, train) for score in found] if budget else []
+            work.fit(sources, engine, jobs)
+        for source in sources:
+            found, own = work.scores(source)
+            scores += found
+            drawn |= {(source.name, name): one for name, one in own.items()}
+            curves += work.curve(source)
+            curves += [every_label(score, train) for score in found] if budget else []
     truth = labelled.truth
     often = np.bincount(truth[~labelled.test], minlength=len(labelled.classes)).argmax()
     asked = truth[labelled.test]

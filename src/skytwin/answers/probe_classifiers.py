@@ -9,8 +9,9 @@ temperature (Guo et al. 2017) come from grouped cross-validation within the trai
 
 from __future__ import annotations
 
+import contextlib
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -27,6 +28,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.neighbors import KNeighborsClassifier
 from sklearn.svm import SVC
+from threadpoolctl import threadpool_limits
 
 from skytwin.answers.probe_metrics import Outputs
 from skytwin.errors import DataError, UsageError, unknown
@@ -41,6 +43,7 @@ __all__ = [
     "check_classifiers",
     "fit_classifier",
     "standardisation",
+    "undisturbed",
 ]
 
 PAPER = ("knn", "rf", "svc", "lr", "gb", "ext")
@@ -48,6 +51,7 @@ CLASSIFIERS = (*PAPER, "svc-scale", "lda", "linear")
 #: Those whose decision is a weighted sum, and that can be kept.
 LINEAR = ("lr", "lda", "linear")
 
+_FORESTS = ("rf", "ext")
 _PENALTIES = np.logspace(-5, 1, 7)
 _INNER_FOLDS = 5
 _BLOCK = 4096
@@ -132,6 +136,18 @@ def standardisation(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return mean, np.where(scale <= 1e-7 * np.abs(mean), 1.0, scale)
 
 
+@contextlib.contextmanager
+def undisturbed() -> Iterator[None]:
+    """What every fit is made within, wherever it runs; entered by one thread for all.
+
+    Sums are made by one thread: with more they are rounded in another order. After the paper's
+    1000 steps the weights of a logistic regression are taken as they are, without a warning.
+    """
+    with threadpool_limits(1), warnings.catch_warnings():
+        warnings.simplefilter("ignore", ConvergenceWarning)
+        yield
+
+
 def fit_classifier(
     name: str,
     x: np.ndarray,
@@ -142,7 +158,7 @@ def fit_classifier(
     seed: int = 0,
     jobs: int = 1,
 ) -> Fitted:
-    """Fit one classifier.
+    """Fit one classifier; within `undisturbed`.
 
     Parameters
     ----------
@@ -181,7 +197,10 @@ def fit_classifier(
         estimator = GradientBoostingClassifier(n_estimators=250, random_state=seed)
     else:
         estimator = SVC(C=100, gamma=0.2 if name == "svc" else "scale")
-    return _Sklearn(estimator=estimator.fit(x, truth), classes=classes)
+    estimator.fit(x, truth)
+    if name in _FORESTS:
+        estimator.n_jobs = 1  # trees that are asked side by side add up in any order
+    return _Sklearn(estimator=estimator, classes=classes)
 
 
 def _narrowed(x: np.ndarray) -> tuple[np.ndarray | None, np.ndarray]:
@@ -204,10 +223,7 @@ def _widened(found: LogisticRegression, basis: np.ndarray | None, temperature: f
 def _logistic(
     x: np.ndarray, truth: np.ndarray, penalty: float, tolerance: float = 1e-4
 ) -> LogisticRegression:
-    with warnings.catch_warnings():
-        # After the paper's 1000 steps the weights are taken as they are.
-        warnings.simplefilter("ignore", ConvergenceWarning)
-        return LogisticRegression(C=penalty, max_iter=1000, tol=tolerance).fit(x, truth)
+    return LogisticRegression(C=penalty, max_iter=1000, tol=tolerance).fit(x, truth)
 
 
 def _tuned(x: np.ndarray, truth: np.ndarray, group: np.ndarray, classes: int, seed: int) -> Linear:

@@ -18,7 +18,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from safetensors.numpy import load_file, save_file
 
-from skytwin.answers.probe_classifiers import LINEAR, Linear, check_classifiers, fit_classifier
+from skytwin.answers.probe_classifiers import (
+    LINEAR,
+    Linear,
+    check_classifiers,
+    fit_classifier,
+    undisturbed,
+)
 from skytwin.answers.probe_data import Labelled, Source
 from skytwin.answers.probe_run import Scaling
 from skytwin.artefact import Manifest, json_bytes
@@ -182,7 +188,8 @@ def keep(
         seen = source.vectors[train[rows]]
         scaling = Scaling.of(seen, None, source.widths)
         x = scaling.apply(seen)
-        found = fit_classifier(classifier, x, truth[rows], group[rows], classes, seed=seed)
+        with undisturbed():
+            found = fit_classifier(classifier, x, truth[rows], group[rows], classes, seed=seed)
         assert isinstance(found, Linear)  # of LINEAR, all are
         return scaling, found
 

@@ -117,7 +117,7 @@ def fit_all(
     seed: int,
     jobs: int,
 ) -> Iterator[tuple[str, Outputs]]:
-    """Each classifier fitted on some rows and asked about others.
+    """Each classifier fitted on some rows and asked about others; within `undisturbed`.
 
     Parameters
     ----------
@@ -128,19 +128,20 @@ def fit_all(
     classifiers : sequence of str
     seed : int
     jobs : int
+        Threads of the forests.
     """
     if not classifiers:
         return
     components = source.components and min(source.components, len(train) - 1)
-    # Of one thread, wherever it runs: with more, sums are rounded in another order.
-    with threadpool_limits(1):
+    # OpenMP counts for each thread, and this may be one of several.
+    with threadpool_limits(1, user_api="openmp"):
         seen = source.vectors[train]
         scaling = Scaling.of(seen, components, source.widths)
         x = scaling.apply(seen)
         del seen
         asked = scaling.apply(source.vectors[test])
     for name in classifiers:
-        with threadpool_limits(1):
+        with threadpool_limits(1, user_api="openmp"):
             outputs = fit_classifier(
                 name,
                 x,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from skytwin.answers.calibrate_fit import Reliability
+from skytwin.answers.probe_classifiers import undisturbed
 from skytwin.answers.probe_data import Labelled, Source
 from skytwin.answers.probe_metrics import (
     Estimate,
@@ -26,10 +27,19 @@ from skytwin.answers.probe_metrics import (
     replicates,
 )
 from skytwin.answers.probe_run import draw_labels, few_labels, folded
-from skytwin.answers.probe_steps import Fit, Step, as_outputs, fitted
-from skytwin.answers.resume import Arrays, Steps
+from skytwin.answers.probe_steps import (
+    Fit,
+    Fitted,
+    Shared,
+    Step,
+    as_outputs,
+    fitted,
+    fitted_apart,
+)
+from skytwin.answers.resume import Steps
 from skytwin.embeddings.engine import Engine
 from skytwin.progress import Progress
+from skytwin.threads import Threads, thread_count
 
 __all__ = ["CURVES", "METRICS", "Score", "Work", "compared", "every_label"]
 
@@ -38,6 +48,8 @@ METRICS = ("accuracy", "auc", "balanced", "specificity", "recall", "brier")
 _AHEAD = 16
 # Tasks for each thread of a worker that make all end at about the same time.
 _ENOUGH = 8
+_ROOM = 4 << 30  # bytes of vectors, standardised for each fit that is under way
+_WHOLE = "test"  # the step that is fitted on all training rows
 _ENDS = ("", "_lower", "_upper")
 CURVES = pa.schema(
     [("embedding", pa.string()), ("classifier", pa.string())]
@@ -94,69 +106,97 @@ class Score:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Work:
-    """What every fit of one probe shares."""
+    """What every fit of one probe shares.
+
+    Attributes
+    ----------
+    labelled : Labelled
+    classifiers : sequence of str
+    folds, repeats : int
+    budgets : sequence of int
+    draws : int
+    again : Resamples
+    seed : int
+    level : float
+    fits : Steps
+    bar : Progress
+    """
 
     labelled: Labelled
     classifiers: Sequence[str]
+    folds: int
+    repeats: int
+    budgets: Sequence[int]
+    draws: int
     again: Resamples
     seed: int
-    jobs: int
     level: float
     fits: Steps
     bar: Progress
 
-    def fit_elsewhere(
+    @property
+    def count(self) -> int:
+        """How often each classifier is fitted to a set of vectors."""
+        return 1 + self.folds * self.repeats + len(self.budgets) * self.draws
+
+    def fit(self, sources: Sequence[Source], engine: Engine | None, jobs: int | None) -> None:
+        """Make the fits that are missing: `scores` and `curve` find them made.
+
+        On workers, whose forests take so many threads; or by so many threads side by side, fewer
+        where their copies of the vectors would take too much room.
+        """
+        if engine is not None:
+            for source in sources:  # what all fits of one need is sent at once
+                self._fit(engine, fitted_apart, [source], jobs or 1)
+            return
+        jobs = jobs or thread_count()
+        largest = max(len(each.vectors) * each.dim * 8 for each in sources)
+        beside = max(1, min(jobs, _ROOM // largest))
+        with undisturbed():
+            self._fit(Threads(beside), fitted, sources, jobs // beside)
+
+    def _fit(
         self,
-        engine: Engine,
-        source: Source,
-        folds: int,
-        repeats: int,
-        budgets: Sequence[int],
-        draws: int,
+        workers: Engine | Threads,
+        made: Callable[[Fit, Shared], Fitted],
+        sources: Sequence[Source],
+        jobs: int,
     ) -> None:
-        """Make the fits that are missing on workers: `scores` and `curve` find them made."""
-        # Scaling, and components all the more, take a while: once for all classifiers of a step,
-        # unless that leaves workers without a task.
-        count = folds * repeats + 1 + len(budgets) * draws
-        together = source.components is not None or count >= _ENOUGH * engine.workers
-
         def missing() -> Iterator[Fit]:
-            for step in self._steps(folds, repeats, budgets, draws):
-                keys = ((source.name, name, step.name) for name in self.classifiers)
-                names = [key[1] for key in keys if key not in self.fits]
-                for some in [names] if together and names else [[name] for name in names]:
-                    yield Fit(step=step, classifiers=tuple(some), seed=self.seed, jobs=self.jobs)
+            for source in sources:
+                # Components take a while, and so does a task on its way to a worker: once for all
+                # classifiers of a step, unless that leaves workers without a task.
+                far = isinstance(workers, Engine) and self.count >= _ENOUGH * workers.workers
+                together = source.components is not None or far
+                for step in self._steps():
+                    keys = ((source.name, name, step.name) for name in self.classifiers)
+                    names = [key[1] for key in keys if key not in self.fits]
+                    for some in [names] if together and names else [[name] for name in names]:
+                        yield Fit(
+                            source=source.name,
+                            step=step,
+                            classifiers=tuple(some),
+                            seed=self.seed,
+                            jobs=jobs,
+                        )
 
-        shared = (source, self.labelled)
-        for step, found in engine.in_order(fitted, missing(), shared=shared, ahead=_AHEAD):
+        shared: Shared = ({each.name: each for each in sources}, self.labelled)
+        for source, step, found in workers.in_order(made, missing(), shared=shared, ahead=_AHEAD):
             for name, arrays in found.items():
-                self._put(source, name, step, arrays)
+                self.fits.put((source, name, step), arrays)
+                self.bar.advance(1, f"{source}, {name}")
 
-    def _put(self, source: Source, name: str, step: str, arrays: Arrays) -> None:
-        self.fits.put((source.name, name, step), arrays)
-        self.bar.advance(1, f"{source.name}, {name}")
-
-    def _steps(
-        self, folds: int, repeats: int, budgets: Sequence[int], draws: int
-    ) -> Iterator[Step]:
+    def _steps(self) -> Iterator[Step]:
         """Every fit of a set of vectors, in the order in which they are asked for."""
-        for number, train, out in folded(self.labelled, folds, repeats if folds else 0, self.seed):
+        repeats = self.repeats if self.folds else 0
+        for number, train, out in folded(self.labelled, self.folds, repeats, self.seed):
             yield Step(name=f"fold {number}", train=train, test=out, scores=True)
-        yield self._whole()
-        for budget in budgets:
-            for draw in range(draws):
-                yield self._few(budget, draw)
-
-    def _whole(self) -> Step:
-        """Fitted on all training rows."""
         train = np.flatnonzero(~self.labelled.test)
-        return Step(name="test", train=train, test=self.test, scores=False)
-
-    def _few(self, budget: int, draw: int) -> Step:
-        """Fitted on few labels."""
-        train = draw_labels(self.labelled, budget, self.seed + draw)
-        name = f"{budget} labels, draw {draw}"
-        return Step(name=name, train=train, test=self.test, scores=False)
+        yield Step(name=_WHOLE, train=train, test=self.test, scores=False)
+        for budget in self.budgets:
+            for draw in range(self.draws):
+                train = draw_labels(self.labelled, budget, self.seed + draw)
+                yield Step(name=_few(budget, draw), train=train, test=self.test, scores=False)
 
     @property
     def test(self) -> np.ndarray:
@@ -168,34 +208,23 @@ class Work:
         """Their classes."""
         return np.asarray(self.labelled.truth[self.test])
 
-    def _each(self, source: Source, step: Step) -> dict[str, Arrays]:
-        """What came of each classifier, fitted unless it was before."""
-        keys = {name: (source.name, name, step.name) for name in self.classifiers}
-        missing = [name for name, key in keys.items() if key not in self.fits]
-        fit = Fit(step=step, classifiers=tuple(missing), seed=self.seed, jobs=self.jobs)
-        for name, arrays in fit.each(source, self.labelled):
-            self._put(source, name, step.name, arrays)
-        return {name: self.fits.take(key) for name, key in keys.items()}
+    def _asked(self, source: Source, name: str, step: str) -> Outputs:
+        """What a classifier says of the test rows."""
+        return as_outputs(self.fits.take((source.name, name, step)))
 
-    def _asked(self, source: Source, step: Step) -> dict[str, Outputs]:
-        """What each classifier says of the test rows."""
-        return {name: as_outputs(arrays) for name, arrays in self._each(source, step).items()}
-
-    def scores(
-        self, source: Source, folds: int, repeats: int
-    ) -> tuple[list[Score], dict[str, dict[str, np.ndarray]]]:
+    def scores(self, source: Source) -> tuple[list[Score], dict[str, dict[str, np.ndarray]]]:
         """Every classifier on one set of vectors, and its metrics in every resample."""
-        within = {name: np.empty((2, folds * repeats)) for name in self.classifiers}
-        steps = self._steps(folds, repeats, (), 0)
-        for number, step in enumerate(itertools.islice(steps, folds * repeats)):
-            for name, arrays in self._each(source, step).items():
-                within[name][:, number] = arrays["scores"]
-        asked = self._asked(source, self._whole())
-        drawn = {name: replicates(each, self.truth, self.again) for name, each in asked.items()}
-        return [
-            self._score(source, name, outputs, drawn[name], within[name], folds)
-            for name, outputs in asked.items()
-        ], drawn
+        found, drawn = [], {}
+        for name in self.classifiers:
+            within = [
+                self.fits.take((source.name, name, f"fold {number}"))["scores"]
+                for number in range(self.folds * self.repeats)
+            ]
+            outputs = self._asked(source, name, _WHOLE)
+            drawn[name] = replicates(outputs, self.truth, self.again)
+            each = np.reshape(within, (-1, 2)).T
+            found.append(self._score(source, name, outputs, drawn[name], each))
+        return found, drawn
 
     def _score(
         self,
@@ -204,10 +233,11 @@ class Work:
         outputs: Outputs,
         drawn: dict[str, np.ndarray],
         within: np.ndarray,
-        folds: int,
     ) -> Score:
         bins = reliability_of(outputs, self.truth, self.level)
-        cv = [cross_validated(each, folds, self.level) for each in within] if folds else [None] * 2
+        cv: list[Estimate | None] = [None, None]
+        if self.folds:
+            cv = [cross_validated(each, self.folds, self.level) for each in within]
         return Score(
             embedding=source.name,
             classifier=name,
@@ -222,22 +252,26 @@ class Work:
             cv_auc=cv[1],
         )
 
-    def curve(self, source: Source, budgets: Sequence[int], draws: int) -> list[dict[str, Any]]:
+    def curve(self, source: Source) -> list[dict[str, Any]]:
         """Rows of `CURVES` from few labels."""
         rows = []
-        for budget in budgets:
-            each: dict[str, list[Outputs]] = {name: [] for name in self.classifiers}
-            for draw in range(draws):
-                for name, outputs in self._asked(source, self._few(budget, draw)).items():
-                    each[name].append(outputs)
-            for name, several in each.items():
+        for budget in self.budgets:
+            for name in self.classifiers:
+                several = [
+                    self._asked(source, name, _few(budget, draw)) for draw in range(self.draws)
+                ]
                 row: dict[str, Any] = {"embedding": source.name, "classifier": name}
-                row |= {"labels": budget, "draws": draws}
+                row |= {"labels": budget, "draws": self.draws}
                 found = few_labels(several, self.truth, self.again, self.level)
                 for metric, ends in found.items():
                     row |= {metric + end: value for end, value in zip(_ENDS, ends, strict=True)}
                 rows.append(row)
         return rows
+
+
+def _few(budget: int, draw: int) -> str:
+    """Name of the step that learns from few labels."""
+    return f"{budget} labels, draw {draw}"
 
 
 def every_label(score: Score, labels: int) -> dict[str, Any]:

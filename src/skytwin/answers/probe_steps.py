@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
+from skytwin.answers.probe_classifiers import undisturbed
 from skytwin.answers.probe_data import Labelled, Source
 from skytwin.answers.probe_metrics import Outputs
 from skytwin.answers.probe_run import fit_all, scores_of
 from skytwin.answers.resume import Arrays
 
-__all__ = ["Fit", "Step", "as_outputs", "fitted"]
+__all__ = ["Fit", "Fitted", "Shared", "Step", "as_outputs", "fitted", "fitted_apart"]
+
+#: Vectors by their name, and what all fits have in common.
+Shared = tuple[Mapping[str, Source], Labelled]
+#: Names of vectors and step, and what is kept of each classifier.
+Fitted = tuple[str, str, dict[str, Arrays]]
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -39,6 +45,8 @@ class Fit:
 
     Attributes
     ----------
+    source : str
+        Name of the vectors.
     step : Step
     classifiers : tuple of str
     seed : int
@@ -46,13 +54,14 @@ class Fit:
         Threads of the forests.
     """
 
+    source: str
     step: Step
     classifiers: tuple[str, ...]
     seed: int
     jobs: int
 
     def each(self, source: Source, labelled: Labelled) -> Iterator[tuple[str, Arrays]]:
-        """What is kept of each classifier, one after the other."""
+        """What is kept of each classifier, one after the other; within `undisturbed`."""
         step = self.step
         for name, outputs in fit_all(
             source,
@@ -69,9 +78,16 @@ class Fit:
                 yield name, _as_arrays(outputs)
 
 
-def fitted(fit: Fit, shared: tuple[Source, Labelled]) -> tuple[str, dict[str, Arrays]]:
-    """On a worker: name of the step, and what is kept of each of its classifiers."""
-    return fit.step.name, dict(fit.each(*shared))
+def fitted(fit: Fit, shared: Shared) -> Fitted:
+    """Make the fit; within `undisturbed`."""
+    sources, labelled = shared
+    return fit.source, fit.step.name, dict(fit.each(sources[fit.source], labelled))
+
+
+def fitted_apart(fit: Fit, shared: Shared) -> Fitted:
+    """`fitted` in a process of its own."""
+    with undisturbed():
+        return fitted(fit, shared)
 
 
 def _as_arrays(outputs: Outputs) -> Arrays:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -81,6 +82,14 @@ class Steps:
         assert self._run is not None  # files come from a run
         with np.load(self._run.folder / self._files[step], allow_pickle=False) as stored:
             return {name: stored[name] for name in stored.files}
+
+    def place(self, name: str) -> Path | None:
+        """Where a training may keep its own state until the run is finished; None without a run."""
+        if self._run is None:
+            return None
+        if not self._run.journal:  # from here on there is something worth resuming
+            self._run.record({"kept": PARTS})
+        return self._run.folder / PARTS / name
 
     def make(
         self, what: str, jobs: Sequence[Job], *, unit: str = "images", quiet: bool = True

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Mapping
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from skytwin.answers.intervals import Proportion
 from skytwin.answers.outliers import Outliers, outliers
 from skytwin.answers.outliers_sets import ENSEMBLE
 from skytwin.answers.outliers_settings import OutlierSettings
+from skytwin.answers.resume import Steps
 from skytwin.answers.search import Matches, search
 from skytwin.embeddings.table import Embeddings
 from skytwin.reproduce.content import Draft, Written, column
@@ -24,6 +24,7 @@ from skytwin.reproduce.rgz_encoders import like
 from skytwin.reproduce.rgz_figures import densities, lowest
 from skytwin.reproduce.rgz_inputs import LEVEL, Given
 from skytwin.reproduce.rgz_samples import sampled
+from skytwin.run import Run
 
 __all__ = ["density"]
 
@@ -58,28 +59,23 @@ def density(draft: Draft, given: Given, _: Earlier) -> None:
         methods=("flow",), flow=given.asked.flow, folds=_FOLDS, where=first.where,
         seed=given.asked.seed, level=LEVEL,
     )  # fmt: skip
-    kept = stage(
-        given.home,
-        "flows",
-        {"unlabelled": free.as_parent().fingerprint, "own": own.as_parent().fingerprint,
-         "settings": settings.as_dict()},
-    )  # fmt: skip
-
-    def keep(name: str) -> Path:
-        kept.mkdir(exist_ok=True)
-        return kept / name
-
-    found = outliers(
-        own, settings, reference=like(free, own), against=against, label="fr", keep=keep,
-        quiet=given.asked.quiet,
-    )  # fmt: skip
+    sets = {"unlabelled": free, "own": own, **against}
+    parents = {name: each.as_parent() for name, each in sets.items()}
+    told = {"settings": settings.as_dict(), **{k: one.fingerprint for k, one in parents.items()}}
+    kept = stage(given.home, "flows", told)
+    # Never finished: what is kept there is read again where the section is written again.
+    with Run(kept, kind="flows", recipe=settings.as_dict(), inputs={}, parents=parents) as run:
+        found = outliers(
+            own, settings, reference=like(free, own), against=against, label="fr",
+            steps=Steps(run), quiet=given.asked.quiet,
+        )  # fmt: skip
     found = _by_likelihood(found)
-    sets = {
+    scores = {
         "unlabelled": found.reference.scores["flow"],
         first.title: found.scored.scores["flow"],
         **{name: one.scores["flow"] for name, one in found.against.items()},
     }
-    _told(draft, given, found, {name: -score for name, score in sets.items()})
+    _told(draft, given, found, {name: -score for name, score in scores.items()})
     _least(draft, given, found)
     _worst(draft, given, found)
     _discuss(draft, given, found)
