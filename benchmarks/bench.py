@@ -16,7 +16,15 @@ from multiprocessing import get_context
 
 from rows import Row, machine, table
 
-SCRIPTS = ("start", "exact_scan", "embed_cpu", "flow_likelihood", "train_shares", "vdvae_step")
+SCRIPTS = (
+    "start",
+    "exact_scan",
+    "embed_cpu",
+    "probe_fits",
+    "flow_likelihood",
+    "train_shares",
+    "vdvae_step",
+)
 
 
 def measure(script: str) -> list[Row]:
