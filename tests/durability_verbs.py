@@ -39,8 +39,8 @@ VERBS: dict[str, str] = {
     "simulate": "simulate radio 24 --size 64 --seed 3 --workers 1 --out {out} --quiet",
     "train": f"train {{home}}/cut --method simclr {TINY} --label kind --out {{out}} --quiet",
     "train vdvae": f"train {{home}}/cut {_VDVAE} --out {{out}} --quiet",
-    "generate": "generate {home}/vdvae --count 16 --compared 24 --device cpu --seed 2 --out {out} "
-    "--quiet",
+    "generate": "generate {home}/vdvae --latents fitted --count 16 --compared 24 --device cpu "
+    "--seed 2 --out {out} --quiet",
     "adopt": "adopt {home}/vectors.npz --catalog {home}/table.csv --out {out} --quiet",
     "join": "join {home}/emb {home}/others --out {out} --quiet",
     "index": "index {home}/emb --queries 20 --out {out} --quiet",

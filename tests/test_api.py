@@ -1,8 +1,8 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -81,10 +81,12 @@ def test_help_is_quick() -> None:
     line = [sys.executable, "-c", "from skytwin.cli import main; main()", "--help"]
     times = []
     for _ in range(3):  # the first run may still compile
-        start = time.perf_counter()
+        before = os.times()
         subprocess.run(line, check=True, capture_output=True)
-        times.append(time.perf_counter() - start)
-    assert min(times) < 1.0
+        after = os.times()
+        # Of the processor: other tests may run beside.
+        times.append(sum(after[2:4]) - sum(before[2:4]))
+    assert 0 < min(times) < 1.0
 
 
 def test_the_command_as_a_module() -> None:

@@ -26,6 +26,7 @@ from skytwin.answers.generate import Generated, generate
 from skytwin.answers.generate_closeness import Nearest, energy_test, told_apart
 from skytwin.answers.generate_data import find_real
 from skytwin.answers.generate_judges import encoder_judge
+from skytwin.answers.generate_latents import FittedLatents
 from skytwin.answers.generate_parts import find_copies, followed_by, sample_conditions
 from skytwin.answers.generate_properties import measure_light
 from skytwin.answers.generate_reconstruction import LinearCode, linear_errors, measured_error
@@ -354,6 +355,78 @@ def test_errors_leave_out_pixels_without_data() -> None:
     assert errors[3].nats == pytest.approx(3.0, rel=1e-6)
 
 
+# -- latents that are fitted ----------------------------------------------------------------
+
+
+def test_a_gaussian_of_latents_is_found_again() -> None:
+    rng = np.random.default_rng(0)
+    factor = np.tril(rng.normal(size=(4, 4)))
+    condition = rng.normal(size=(20_000, 1)).astype(np.float32)
+    condition[:50] = np.nan
+    slope, middle = np.array([[1.0, -2.0, 0.5, 0.0]]), np.array([3.0, 0.0, -1.0, 2.0])
+    z = middle + np.nan_to_num(condition) @ slope + rng.normal(size=(20_000, 4)) @ factor.T
+    found = FittedLatents.fit(z.astype(np.float32), condition)
+    np.testing.assert_allclose(found.factor @ found.factor.T, factor @ factor.T, atol=0.2)
+    how: dict[str, Any] = {"seed": 3, "batch": 32}
+    asked = np.full((20_000, 1), 2.0, dtype=np.float32)
+    drawn = found.draw(20_000, 1.0, asked, first=0, **how)
+    np.testing.assert_allclose(drawn.mean(0), middle + 2 * slope[0], atol=0.15)
+    np.testing.assert_allclose(np.cov(drawn.T), factor @ factor.T, atol=0.3)
+    half = found.draw(20_000, 0.5, asked, first=0, **how)
+    centre = found.draw(1, 0.0, asked[:1], first=0, **how)
+    np.testing.assert_allclose(half - centre, (drawn - centre) / 2, atol=1e-5)
+    np.testing.assert_array_equal(found.draw(40, 1.0, asked[:40], first=64, **how), drawn[64:104])
+    alone = FittedLatents.fit(z, None)
+    np.testing.assert_allclose(alone.draw(2, 0.0, None, first=0, **how), [z.mean(0)] * 2, rtol=1e-4)
+
+
+def test_samples_of_fitted_latents_are_their_images(encoder: Path, cutouts: Path) -> None:
+    made = open_generator(encoder, device="cpu")
+    x = made.prepare(Cutouts(cutouts).flux(range(70)))
+    top = made.draw_top(x, seed=5)
+    np.testing.assert_array_equal(made.draw_top(x[32:], seed=5, first=32), top[32:])
+    many = np.stack([made.draw_top(x[:4], seed=seed) for seed in range(60)])
+    away = (many.mean(0) - made.encode(x[:4])) / many.std(0) * np.sqrt(60)
+    assert 0.5 < away.std() < 1.5  # standard errors
+    images = made.sample(40, temperature=0, top_ND=top[:40])
+    plain = made._vdvae.decode([torch.from_numpy(top[:32])]).numpy()
+    np.testing.assert_array_equal(images[:32], plain)
+    with pytest.raises(UsageError, match="39 conditions or latents for 40 images"):
+        made.sample(40, top_ND=top[:39])
+
+
+def test_samples_come_from_where_latents_were_fitted(
+    encoder: Path, found: Generated, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fitted = generate(open_generator(encoder), 5, latents="fitted", compared=30)
+    assert "at temperature 1, top latents as of 120 training images; 30 measured" in fitted.summary
+    assert fitted.describe()["latents"] == "fitted"
+    assert not np.array_equal(fitted.images, found.images)
+    made, real = fitted.generator, fitted.real
+    one = made.prepare(real.cutouts.flux(real.held[:1]))
+    mean = made.encode(one)
+
+    def still(*_: Any, **__: Any) -> FittedLatents:
+        return FittedLatents(weights=mean.astype(np.float64), factor=np.zeros((8, 8)))
+
+    monkeypatch.setattr(FittedLatents, "fit", still)
+    alike = generate(made, 3, latents="fitted", temperature=0, compared=30)
+    # Of one image's latent alone they are what it makes of that image.
+    rebuilt = np.tile(made.reconstruct(one).top, (3, 1, 1, 1))
+    np.testing.assert_allclose(alike.images, rebuilt, atol=1e-5)
+
+
+def test_fitted_latents_follow_conditions(conditioned: Path) -> None:
+    made = open_generator(conditioned)
+    known = made.conditioning
+    assert known is not None
+    x = np.random.default_rng(2).random((64, 1, SIZE, SIZE)).astype(np.float32)
+    given = known.standardised(np.linspace(1, 4, 64)[:, None])
+    assert not np.array_equal(made.draw_top(x, given), made.draw_top(x))
+    found = generate(made, 3, latents="fitted", conditions={"las": 4.0}, compared=20)
+    assert "las = 4, top latents as of" in found.summary
+
+
 # -- the answer ------------------------------------------------------------------------------
 
 
@@ -427,6 +500,7 @@ def test_a_density_and_a_judge_are_asked(encoder: Path) -> None:
         ({"isophote": 2}, "isophote 2"),
         ({"level": 1}, "interval level 1"),
         ({"seed": -1}, "seed -1"),
+        ({"latents": "prio"}, "latents"),
         ({"conditions": {"las": 3}}, "was trained without"),
     ],
 )

@@ -21,6 +21,14 @@ def generate(
     temperature: Annotated[
         float, typer.Option("--temperature", help="Of the priors; 1 is the model.")
     ] = 1.0,
+    latents: Annotated[
+        str,
+        typer.Option(
+            "--latents",
+            help="Where top latents come from: prior (the model's), or fitted (a Gaussian of those "
+            "of training images, whose sizes come out right).",
+        ),
+    ] = "prior",
     condition: Annotated[
         list[str] | None,
         typer.Option(
@@ -81,6 +89,7 @@ def generate(
     settings: dict[str, Any] = {
         "count": count,
         "temperature": temperature,
+        "latents": latents,
         "conditions": wanted,
         "compared": compared,
         "most": most,

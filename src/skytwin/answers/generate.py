@@ -24,6 +24,7 @@ import pyarrow as pa
 from skytwin.answers.generate_closeness import Comparison
 from skytwin.answers.generate_data import RealImages, find_real
 from skytwin.answers.generate_judges import Judge, own_judge, pixel_judge
+from skytwin.answers.generate_latents import LATENTS, Latents
 from skytwin.answers.generate_parts import (
     Copies,
     Panels,
@@ -44,7 +45,7 @@ from skytwin.answers.generate_reconstruction import LinearCode, ReconstructionEr
 from skytwin.answers.generate_steps import HELD, REBUILT, SAMPLES, TRAINED, Work
 from skytwin.answers.generate_text import summary
 from skytwin.answers.resume import Steps
-from skytwin.errors import UsageError, unknown
+from skytwin.errors import UsageError, one_of, unknown
 
 if TYPE_CHECKING:
     from skytwin.encoders.generator import Generator
@@ -85,8 +86,10 @@ class Generated:
     real : RealImages
     panels : Panels
     fit : int
-        Images that the linear codes were fitted on.
+        Images that the linear codes were fitted on, and top latents if they were.
     temperature : float
+    latents : {"prior", "fitted"}
+        Where the samples' top latents come from.
     conditions : dict of str to float
         What was asked for.
     isophote : float
@@ -111,6 +114,7 @@ class Generated:
     panels: Panels
     fit: int
     temperature: float
+    latents: Latents
     conditions: dict[str, float]
     isophote: float
     seed: int
@@ -129,6 +133,7 @@ class Generated:
             "encoder": self.generator.fingerprint,
             "data": self.real.cutouts.manifest.fingerprint,
             "temperature": f"{self.temperature:g}",
+            "latents": self.latents,
             "seed": str(self.seed),
         }
 
@@ -145,6 +150,7 @@ def generate(
     *,
     data: str | Path | None = None,
     temperature: float = 1.0,
+    latents: Latents = "prior",
     conditions: Mapping[str, float] | None = None,
     judges: tuple[Judge, ...] = (),
     density: Callable[[np.ndarray], np.ndarray] | None = None,
@@ -169,6 +175,9 @@ def generate(
         Cutouts to compare with; by default those it was trained on.
     temperature : float
         Of all priors; 1 is the model.
+    latents : {"prior", "fitted"}
+        Where top latents come from: the network's prior, or a Gaussian fitted to those of at most
+        3000 training images; see `skytwin.answers.generate_latents`.
     conditions : mapping of str to float, optional
         Columns the network was conditioned on, in the catalogue's units. What is not given is
         taken from random training images, whole rows at a time.
@@ -214,6 +223,7 @@ def generate(
         raise UsageError(f"isophote {isophote}; expected a number between 0 and 1")
     if not 0 <= temperature < float("inf"):
         raise UsageError(f"temperature {temperature:g}; expected 0 or more")
+    one_of("latents", latents, LATENTS)
     wanted = dict(conditions or {})
     _check_conditions(generator, wanted)
     real = find_real(
@@ -228,6 +238,9 @@ def generate(
     measured = max(count, compared)
     values_MK, condition_MK = sample_conditions(generator, real, wanted, measured, seed)
     work = Work(generator, real, seed, Steps() if steps is None else steps, quiet)
+    train, train_conditions = fitted_images(real, generator, seed, quiet)
+    if latents == "fitted":
+        work.fit_latents(train, train_conditions)
     samples = work.sample(measured, temperature, condition_MK)
     held, seen = held_images(real, generator, quiet)
     known = held_conditions(generator, real)
@@ -235,7 +248,6 @@ def generate(
     near = work.nearest((samples, held, rebuilt.mean))
     distances = np.split(near.distance, [measured, measured + len(held)])
     nearest = near.place[:measured]
-    train = fitted_images(real, generator, seed, quiet)
     code = LinearCode.fit(train.reshape(len(train), -1))
     properties, pixels = compare_light(
         (samples, held, rebuilt.mean), isophote, generator.scale, level, seed
@@ -272,6 +284,7 @@ def generate(
         ),
         fit=code.images,
         temperature=temperature,
+        latents=latents,
         conditions=wanted,
         isophote=isophote,
         seed=seed,

@@ -135,10 +135,7 @@ def sample_conditions(
 
 def held_conditions(generator: Generator, real: RealImages) -> np.ndarray | None:
     """Standardised conditions of the held-out images, as far as the catalogue has them."""
-    told = generator.conditioning
-    if told is None:
-        return None
-    return told.standardised(column_values(real.cutouts, told.columns)[real.held])
+    return _conditions(generator, real, real.held)
 
 
 def held_images(
@@ -154,8 +151,10 @@ def held_images(
     return np.concatenate(images), np.concatenate(data)
 
 
-def fitted_images(real: RealImages, generator: Generator, seed: int, quiet: bool) -> np.ndarray:
-    """A random part of the training images, in random order."""
+def fitted_images(
+    real: RealImages, generator: Generator, seed: int, quiet: bool
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """A random part of the training images, in random order, and their standardised conditions."""
     chosen = np.random.default_rng([seed, 42]).permutation(len(real.among))[:_FIT]
     order = np.argsort(chosen)
     rows = real.among[chosen[order]]
@@ -164,7 +163,14 @@ def fitted_images(real: RealImages, generator: Generator, seed: int, quiet: bool
         for place, x, _ in prepared_blocks(real.cutouts, rows, generator.prepare):
             found[order[place]] = x
             bar.advance(len(x))
-    return found
+    return found, _conditions(generator, real, real.among[chosen])
+
+
+def _conditions(generator: Generator, real: RealImages, rows: np.ndarray) -> np.ndarray | None:
+    told = generator.conditioning
+    if told is None:
+        return None
+    return told.standardised(column_values(real.cutouts, told.columns)[rows])
 
 
 def compare_light(

@@ -16,6 +16,7 @@ from skytwin.answers.drift import Effect
 from skytwin.answers.generate_closeness import FEWEST, Comparison, Nearest, compare_vectors
 from skytwin.answers.generate_data import RealImages, prepared_blocks
 from skytwin.answers.generate_judges import Judge
+from skytwin.answers.generate_latents import FittedLatents
 from skytwin.answers.resume import Arrays, Job, Step, Steps
 from skytwin.progress import Progress
 
@@ -30,6 +31,7 @@ TEMPERATURES = (0.3, 0.5, 0.7, 0.85, 1.0)
 _PAIRED = ((SAMPLES, HELD), (SAMPLES, REBUILT), (REBUILT, HELD), (TRAINED, HELD))
 _LOOKED = 4096  # training images between two records of the nearest
 _JUDGED = 256  # images that a judge sees at a time
+_ENCODED = 8  # batches between two records of latents
 
 
 class Work:
@@ -51,19 +53,53 @@ class Work:
         self._generator, self._real, self._seed = generator, real, seed
         self._steps, self._quiet = steps, quiet
         self._mark = real.digest()
+        self._latents: FittedLatents | None = None
+
+    def fit_latents(self, x_NCHW: np.ndarray, condition_NK: np.ndarray | None) -> None:
+        """Top latents of samples come from a Gaussian fitted to those of some images."""
+        size = self._generator.batch
+
+        def drawn(rows: slice) -> Arrays:
+            known = None if condition_NK is None else condition_NK[rows]
+            return {
+                "top": self._generator.draw_top(
+                    x_NCHW[rows], known, seed=self._seed, first=rows.start
+                )
+            }
+
+        found = self._in_parts("latents", ("latents",), len(x_NCHW), _ENCODED * size, drawn)
+        top = np.concatenate([one["top"] for one in found])
+        self._latents = FittedLatents.fit(top, condition_NK)
+
+    def _sample(
+        self, count: int, temperature: float, condition_NK: np.ndarray | None, first: int
+    ) -> Arrays:
+        top = None
+        if self._latents is not None:
+            top = self._latents.draw(
+                count,
+                temperature,
+                condition_NK,
+                seed=self._seed,
+                first=first,
+                batch=self._generator.batch,
+            )
+        image = self._generator.sample(
+            count,
+            temperature=temperature,
+            condition_NK=condition_NK,
+            top_ND=top,
+            seed=self._seed,
+            first=first,
+        )
+        return {"image": image}
 
     def sample(self, count: int, temperature: float, condition_NK: np.ndarray | None) -> np.ndarray:
         """The samples that are measured, a batch a step."""
 
         def drawn(rows: slice) -> Arrays:
-            image = self._generator.sample(
-                rows.stop - rows.start,
-                temperature=temperature,
-                condition_NK=None if condition_NK is None else condition_NK[rows],
-                seed=self._seed,
-                first=rows.start,
-            )
-            return {"image": image}
+            known = None if condition_NK is None else condition_NK[rows]
+            return self._sample(rows.stop - rows.start, temperature, known, rows.start)
 
         found = self._in_parts("sample", ("sample",), count, self._generator.batch, drawn)
         return np.concatenate([one["image"] for one in found])
@@ -169,10 +205,7 @@ class Work:
         """The same random numbers at each temperature, and interpolations; images to look at."""
 
         def swept(temperature: float) -> Arrays:
-            image = self._generator.sample(
-                count, temperature=temperature, condition_NK=condition_NK, seed=self._seed
-            )
-            return {"image": image}
+            return self._sample(count, temperature, condition_NK, 0)
 
         def between(pair: int) -> Arrays:
             known = None if condition_P2K is None else condition_P2K[pair : pair + 1]

@@ -17,10 +17,11 @@ def summary(found: Generated) -> str:
     real, size = found.real, found.images.shape[-1]
     wanted = "".join(f", {name} = {value:g}" for name, value in found.conditions.items())
     kind = "training images" if real.trained else "images"
+    latents = f", top latents as of {found.fit} {kind}" if found.latents == "fitted" else ""
     lines = [
         f"{len(found.images)} samples of {size} x {size} pixels at temperature "
-        f"{found.temperature:g}{wanted}; {len(found.table)} measured, against {len(real.held)} "
-        f"held-out and {len(real.among)} {kind} of {real.cutouts.folder}",
+        f"{found.temperature:g}{wanted}{latents}; {len(found.table)} measured, against "
+        f"{len(real.held)} held-out and {len(real.among)} {kind} of {real.cutouts.folder}",
         "  prepared images in [0, 1], without pixel noise: compare samples with reconstructions",
     ]
     if real.note:

@@ -160,6 +160,7 @@ class Generator:
         *,
         temperature: float = 1.0,
         condition_NK: np.ndarray | None = None,
+        top_ND: np.ndarray | None = None,
         seed: int = 0,
         first: int = 0,
         quiet: bool = True,
@@ -176,6 +177,8 @@ class Generator:
             Times every prior's sigma; 1 is the model as it was trained.
         condition_NK : ndarray, shape (count, K), optional
             Standardised.
+        top_ND : ndarray, shape (count, D), optional
+            The top latents; only those below come from their priors.
         seed : int
         first : int
             So many images of the seed are passed over, a multiple of ``batch``.
@@ -192,15 +195,20 @@ class Generator:
             raise UsageError(f"temperature {temperature:g}; expected 0 or more")
         out = np.empty((count, *self.image), dtype=np.float32)
         size = self.batch
-        wanted = _padded(condition_NK, count, size)
+        wanted, top = (_padded(given, count, size) for given in (condition_NK, top_ND))
         with Progress("sample", count, quiet=quiet) as bar, self._one_way():
             for start in range(0, count, size):
                 rows = slice(start, min(start + size, count))
                 condition = None if wanted is None else self._there(wanted[start : start + size])
                 # A whole batch every time, for the sake of those that come first.
-                made = self._vdvae.sample(
-                    size, temperature, condition, self._random(seed, (first + start) // size)
-                )
+                draws = self._random(seed, (first + start) // size)
+                if top is None:
+                    made = self._vdvae.sample(size, temperature, condition, draws)
+                else:
+                    given = [self._there(top[start : start + size])]
+                    made = self._vdvae.decode(
+                        given, condition, temperature=temperature, generator=draws
+                    )
                 out[rows] = made[: rows.stop - start].cpu().numpy()
                 bar.advance(rows.stop - start)
         return out
@@ -263,6 +271,23 @@ class Generator:
         """Codes ``(n, latent_dim)`` as ``skytwin embed`` makes them without an orbit."""
         with self._one_way():
             found = [self._encoder(x).float().cpu().numpy() for x, _ in self._batches(x_NCHW, None)]
+        return np.concatenate(found)
+
+    def draw_top(
+        self,
+        x_NCHW: np.ndarray,
+        condition_NK: np.ndarray | None = None,
+        *,
+        seed: int = 0,
+        first: int = 0,
+    ) -> np.ndarray:
+        """One draw ``(n, latent_dim)`` of each image's top latent; as `reconstruct` otherwise."""
+        found = []
+        with self._one_way():
+            for number, (x, condition) in enumerate(self._batches(x_NCHW, condition_NK)):
+                draws = self._random(seed, first // self.batch + number, _DRAW)
+                z_BD = self._vdvae.encode(x, condition, temperature=1.0, generator=draws)
+                found.append(z_BD.cpu().numpy())
         return np.concatenate(found)
 
     def interpolate(
@@ -371,11 +396,12 @@ def open_generator(folder: str | Path, *, device: str = "auto") -> Generator:
     )
 
 
-def _padded(condition_NK: np.ndarray | None, count: int, batch: int) -> np.ndarray | None:
-    """Up to a whole number of batches: the last row again."""
-    if condition_NK is None:
+def _padded(given: np.ndarray | None, count: int, batch: int) -> np.ndarray | None:
+    """Rows up to a whole number of batches: the last again."""
+    if given is None:
         return None
-    if len(condition_NK) != count:
-        raise UsageError(f"{len(condition_NK)} conditions for {count} images; expected one each")
-    lacking = -count % batch
-    return np.concatenate([condition_NK, np.repeat(condition_NK[-1:], lacking, axis=0)])
+    if len(given) != count:
+        raise UsageError(
+            f"{len(given)} conditions or latents for {count} images; expected one each"
+        )
+    return np.concatenate([given, np.repeat(given[-1:], -count % batch, axis=0)])

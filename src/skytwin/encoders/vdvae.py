@@ -166,18 +166,26 @@ class Vdvae(nn.Module):
         )
 
     @torch.no_grad()
-    def encode(self, x_BCHW: torch.Tensor, condition: torch.Tensor | None = None) -> torch.Tensor:
+    def encode(
+        self,
+        x_BCHW: torch.Tensor,
+        condition: torch.Tensor | None = None,
+        *,
+        temperature: float = 0.0,
+        generator: torch.Generator | None = None,
+    ) -> torch.Tensor:
         """The representation ``(B, latent_dim)``: the posterior's mean of the top latent.
 
-        Equivalent to ``encode_all(x, condition)[0].flatten(1)``, without the decoder below.
+        A draw from it above temperature 0. Equivalent to ``encode_all(...)[0].flatten(1)``,
+        without the decoder below.
         """
         top = self._ascend(self._fill(x_BCHW)[0])[-1]
         blocks: Any = self.decoder[-1]
         block = blocks[0]
         state = self._base(len(self.bias) - 1, len(x_BCHW), condition)
         encoder_BMhw = self.from_encoder[-1](F.gelu(top))[:, : block.middle]
-        mean: torch.Tensor = block.posterior(block.halves(state)[0], encoder_BMhw).mean
-        return mean.flatten(1)
+        q: Gaussian = block.posterior(block.halves(state)[0], encoder_BMhw)
+        return q.draw(len(x_BCHW), temperature, generator).flatten(1)
 
     @torch.no_grad()
     def top_prior_sigma(self) -> torch.Tensor:

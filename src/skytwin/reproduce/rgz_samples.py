@@ -15,6 +15,8 @@ from skytwin.answers.figures_generate import (
     generated_samples,
 )
 from skytwin.answers.generate import Generated, generate
+from skytwin.answers.generate_latents import LATENTS
+from skytwin.answers.generate_steps import SAMPLES
 from skytwin.artefact import Manifest
 from skytwin.embeddings.table import Embeddings
 from skytwin.reproduce.content import Draft, Written, column
@@ -66,15 +68,20 @@ def images(draft: Draft, given: Given, _: Earlier) -> None:
             role="note",
         )
         return
-    found = generate(
-        generator,
-        _SHOWN,
-        data=_data(given, generator.manifest),
-        compared=_COMPARED,
-        most=4000,
-        permutations=_PERMUTATIONS,
-        seed=given.asked.seed,
-        quiet=given.asked.quiet,
+    data = _data(given, generator.manifest)
+    found, fitted = (
+        generate(
+            generator,
+            _SHOWN,
+            data=data,
+            latents=latents,
+            compared=_COMPARED,
+            most=4000,
+            permutations=_PERMUTATIONS,
+            seed=given.asked.seed,
+            quiet=given.asked.quiet,
+        )
+        for latents in LATENTS
     )
     real = found.real
     draft.say(
@@ -83,18 +90,26 @@ def images(draft: Draft, given: Given, _: Earlier) -> None:
         f"{found.images.shape[-1]} x {found.images.shape[-1]} pixels in [0, 1]."
         + (f" {real.note[0].upper()}{real.note[1:]}." if real.note else "")
     )
-    _tables(draft, found)
+    draft.say(
+        f"Beside samples of the prior, as the paper's, stand samples whose top latents come from a "
+        f"Gaussian with all covariances, fitted to those of {fitted.fit} training images after the "
+        "training (Ghosh et al. 2020, arXiv 1903.12436).",
+        role="note",
+    )
+    _tables(draft, found, fitted)
     for name, drawn, caption in (
         ("reconstructions", generated_reconstructions(found), "Held-out images, and the same from "
          "their latents, and from the top latent alone."),
         ("samples", generated_samples(found), "Images from the prior, none picked."),
+        ("samples-fitted", generated_samples(fitted), "Images of fitted top latents, none "
+         "picked."),
         ("nearest", generated_nearest(found), "Samples, and the training image nearest to each."),
         ("interpolations", generated_interpolations(found), "From one held-out image to another."),
         ("closeness", generated_closeness(found), "How close samples are: told apart by a "
          "classifier, light, size, nearest image."),
     ):  # fmt: skip
         draft.figure(name, drawn, caption, alt=caption)
-    _discuss(draft, found)
+    _discuss(draft, found, fitted)
 
 
 def _data(given: Given, manifest: Manifest) -> Any:
@@ -110,7 +125,7 @@ def _data(given: Given, manifest: Manifest) -> Any:
     return free.folder if gone else None
 
 
-def _tables(draft: Draft, found: Generated) -> None:
+def _tables(draft: Draft, found: Generated, fitted: Generated) -> None:
     draft.table(
         "errors",
         [
@@ -132,14 +147,18 @@ def _tables(draft: Draft, found: Generated) -> None:
         "told",
         [
             {
-                "judge": one.judge, "pair": f"{one.one} : {one.other}", "auc": one.auc.value,
+                "judge": one.judge, "latents": each.latents if one.one == SAMPLES else "",
+                "pair": f"{one.one} : {one.other}", "auc": one.auc.value,
                 "auc_lower": one.auc.lower, "auc_upper": one.auc.upper, "p": one.p,
             }
-            for one in found.comparisons
+            for each in (found, fitted)
+            for one in each.comparisons
+            if each is found or one.one == SAMPLES
         ],
         [
             column("judge", "judged by"),
             column("pair", "sets"),
+            column("latents", "top latents"),
             column("auc", "told apart (AUC)", "number", ends="auc"),
             column("p", "p of the energy distance", "number"),
         ],
@@ -150,17 +169,19 @@ def _tables(draft: Draft, found: Generated) -> None:
         "light",
         [
             {
-                "name": one.name, "unit": one.unit,
+                "name": one.name, "unit": one.unit, "latents": each.latents,
                 "samples": float(np.median(one.samples)), "held": float(np.median(one.held)),
                 "rebuilt": float(np.median(one.reconstructed)),
                 "auc": one.against_held.auc.value, "auc_lower": one.against_held.auc.lower,
                 "auc_upper": one.against_held.auc.upper,
             }
-            for one in found.properties
+            for each in (found, fitted)
+            for one in each.properties
         ],
         [
             column("name", "property"),
             column("unit", "unit"),
+            column("latents", "top latents"),
             column("samples", "samples, median", "number"),
             column("held", "held-out", "number"),
             column("rebuilt", "reconstructed", "number"),
@@ -170,15 +191,27 @@ def _tables(draft: Draft, found: Generated) -> None:
     )  # fmt: skip
 
 
-def _discuss(draft: Draft, found: Generated) -> None:
-    size = next(one for one in found.properties if one.name.startswith("ext"))
-    auc = size.against_held.auc
+def _discuss(draft: Draft, found: Generated, fitted: Generated) -> None:
+    size, other = (
+        next(one for one in each.properties if one.name.startswith("ext"))
+        for each in (found, fitted)
+    )
+    auc, cured = size.against_held.auc, other.against_held.auc
     small = (
         "The samples are smaller than real images, as the paper's are"
         if auc.upper < 0.5
         else "The samples are larger than real images, unlike the paper's"
         if auc.lower > 0.5
         else "The samples' sizes are not shown to differ from real ones, unlike the paper's"
+    )
+    better = (
+        "it is the prior, then, and not the network, that makes them small"
+        if auc.upper < 0.5 and cured.lower <= 0.5 <= cured.upper
+        else "which takes away part of it"
+        if auc.upper < 0.5 and cured.value > auc.upper
+        else "which changes little"
+        if cured.lower <= auc.value <= cured.upper
+        else "which is no clear gain"
     )
     apart = [
         one for one in found.comparisons
@@ -190,10 +223,12 @@ def _discuss(draft: Draft, found: Generated) -> None:
         else "No judge tells samples from held-out images. "
     )
     draft.say(
-        f"{small} (chance that a sample is the larger: {{auc}}). {said}Samples and "
+        f"{small} (chance that a sample is the larger: {{auc}}). With fitted top latents it is "
+        f"{{cured}}: {better}. {said}Samples and "
         "reconstructions have no pixel noise, so a classifier may see that alone: compare with "
         "reconstructions against held-out images. Linear codes of as many nats are the fair rival "
         "of a reconstruction.",
         role="differences",
-        auc=draft.at("light", "auc", name=size.name),
+        auc=draft.at("light", "auc", name=size.name, latents=found.latents),
+        cured=draft.at("light", "auc", name=size.name, latents=fitted.latents),
     )
