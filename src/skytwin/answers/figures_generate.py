@@ -46,7 +46,8 @@ def generated_samples(found: Generated, across: int = 8) -> Figure:
     images = _pictures(found, found.images)
     rows = [images[start : start + across] for start in range(0, len(images), across)]
     wanted = "".join(f", {name} = {value:g}" for name, value in found.conditions.items())
-    head = f"{len(images)} samples, un-picked; temperature {found.temperature:g}{wanted}"
+    latents = "; top latents as those of images" if found.latents == "fitted" else ""
+    head = f"{len(images)} samples, un-picked; temperature {found.temperature:g}{wanted}{latents}"
     return _grid(rows, [""] * len(rows), head, left=2.0)
 
 
