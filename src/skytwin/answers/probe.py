@@ -317,9 +317,10 @@ def probe(
         curves: list[dict[str, Any]] = []
         drawn: dict[tuple[str, str], dict[str, np.ndarray]] = {}
         fits = Steps(run)
-        each = 1 + folds * repeats + len(budgets) * draws
-        total = len(sources) * len(chosen) * each
-        with Progress("probe", total, done=len(fits), unit="fits", quiet=quiet) as bar:
+        each = len(chosen) * (1 + folds * repeats + len(budgets) * draws)
+        with Progress(
+            "probe", len(sources) * each, done=len(fits), unit="fits", quiet=quiet
+        ) as bar:
             work = Work(
                 labelled=labelled,
                 classifiers=chosen,
@@ -333,13 +334,14 @@ def probe(
                 fits=fits,
                 bar=bar,
             )
-            work.fit(sources, engine, jobs)
-        for source in sources:
-            found, own = work.scores(source)
-            scores += found
-            drawn |= {(source.name, name): one for name, one in own.items()}
-            curves += work.curve(source)
-            curves += [every_label(score, train) for score in found] if budget else []
+            for some in work.at_once(sources, engine, jobs):
+                work.fit(some, engine, jobs)
+                for source in some:
+                    found, own = work.scores(source)
+                    scores += found
+                    drawn |= {(source.name, name): one for name, one in own.items()}
+                    curves += work.curve(source)
+                    curves += [every_label(score, train) for score in found] if budget else []
     truth = labelled.truth
     often = np.bincount(truth[~labelled.test], minlength=len(labelled.classes)).argmax()
     asked = truth[labelled.test]

@@ -139,6 +139,17 @@ class Work:
         """How often each classifier is fitted to a set of vectors."""
         return 1 + self.folds * self.repeats + len(self.budgets) * self.draws
 
+    def at_once(
+        self, sources: Sequence[Source], engine: Engine | None, jobs: int | None
+    ) -> list[Sequence[Source]]:
+        """Sources to `fit` together.
+
+        Each alone, so that little is held of what came of it, unless that leaves threads idle.
+        """
+        enough = _ENOUGH * (jobs or thread_count())
+        few = engine is None and self.count * len(self.classifiers) < enough
+        return [sources] if few else [[source] for source in sources]
+
     def fit(self, sources: Sequence[Source], engine: Engine | None, jobs: int | None) -> None:
         """Make the fits that are missing: `scores` and `curve` find them made.
 
