@@ -238,9 +238,9 @@ def generate(
     measured = max(count, compared)
     values_MK, condition_MK = sample_conditions(generator, real, wanted, measured, seed)
     work = Work(generator, real, seed, Steps() if steps is None else steps, quiet)
-    train, train_conditions = fitted_images(real, generator, seed, quiet)
+    train, train_seen, train_known = fitted_images(real, generator, seed, quiet)
     if latents == "fitted":
-        work.fit_latents(train, train_conditions)
+        work.fit_latents(np.where(train_seen, train, np.nan), train_known)
     samples = work.sample(measured, temperature, condition_MK)
     held, seen = held_images(real, generator, quiet)
     known = held_conditions(generator, real)

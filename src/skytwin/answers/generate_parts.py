@@ -153,17 +153,21 @@ def held_images(
 
 def fitted_images(
     real: RealImages, generator: Generator, seed: int, quiet: bool
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """A random part of the training images, in random order, and their standardised conditions."""
+) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
+    """A random part of the training images, in random order.
+
+    Prepared; where they have data; their standardised conditions.
+    """
     chosen = np.random.default_rng([seed, 42]).permutation(len(real.among))[:_FIT]
     order = np.argsort(chosen)
     rows = real.among[chosen[order]]
     found = np.empty((len(rows), *generator.image), dtype=np.float32)
+    seen = np.empty(found.shape, dtype=bool)
     with Progress("training images", len(rows), quiet=quiet) as bar:
-        for place, x, _ in prepared_blocks(real.cutouts, rows, generator.prepare):
-            found[order[place]] = x
+        for place, x, data in prepared_blocks(real.cutouts, rows, generator.prepare):
+            found[order[place]], seen[order[place]] = x, data
             bar.advance(len(x))
-    return found, _conditions(generator, real, real.among[chosen])
+    return found, seen, _conditions(generator, real, real.among[chosen])
 
 
 def _conditions(generator: Generator, real: RealImages, rows: np.ndarray) -> np.ndarray | None:
