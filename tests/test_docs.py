@@ -49,6 +49,8 @@ def test_every_verb_and_option_is_in_the_reference(monkeypatch: pytest.MonkeyPat
             if parameter.param_type_name == "option":
                 longest = max(parameter.opts, key=len)
                 assert re.search(rf"`(-\w, )?{longest}\b", sections[name]), (name, longest)
+                # What help shows in colours takes words in brackets for a colour, and drops them.
+                assert not re.search(r"\[[a-z]", parameter.help or ""), (name, longest)
 
 
 def test_every_error_is_in_the_tree() -> None:

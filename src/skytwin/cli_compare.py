@@ -26,7 +26,9 @@ def compare(
     positive: Positive,
     ways: Annotated[
         str | None,
-        typer.Option("--ways", help="METRIC+COMBINE,...: standardized+mean,euclidean+min [all]."),
+        typer.Option(
+            "--ways", help="METRIC+COMBINE,...: standardized+mean,euclidean+min (default: all)."
+        ),
     ] = None,
     references: Annotated[
         str, typer.Option("--references", help="How many references; several: 1,5,20.")

@@ -38,7 +38,7 @@ def generate(
     ] = None,
     data: Annotated[
         Path | None,
-        typer.Option("--data", help="Cutouts to compare with [those it was trained on]."),
+        typer.Option("--data", help="Cutouts to compare with (default: those it was trained on)."),
     ] = None,
     judge: Annotated[
         list[Path] | None,

@@ -88,7 +88,7 @@ def ingest(
         str | None, typer.Option("--layout", help="Array file: NHW, NCHW or NHWC.")
     ] = None,
     threads: Annotated[
-        int | None, typer.Option("--threads", help="Reading threads [one per core].")
+        int | None, typer.Option("--threads", help="Reading threads (default: one per core).")
     ] = None,
     workers: Workers = None,
     dask: Dask = None,
@@ -167,12 +167,14 @@ def embed(
         typer.Option(
             "--stretch",
             help="For the network: linear, asinh, log, clip:0.5,99.5, zscale, lupton, "
-            "or INTERVAL+FUNCTION [linear].",
+            "or INTERVAL+FUNCTION (default: linear).",
         ),
     ] = None,
     orbit: Annotated[
         str | None,
-        typer.Option("--orbit", help="Average over flips or d4 (flips and quarter turns) [none]."),
+        typer.Option(
+            "--orbit", help="Average over flips or d4 (flips and quarter turns) (default: none)."
+        ),
     ] = None,
     root: Annotated[
         bool, typer.Option("--root", help="Square root of every feature, which evens them out.")

@@ -55,7 +55,7 @@ def join(
     out: Out,
     store: Annotated[
         str | None,
-        typer.Option("--store", help="Numbers as float32 or float16 [as in the parts]."),
+        typer.Option("--store", help="Numbers as float32 or float16 (default: as in the parts)."),
     ] = None,
     quiet: Quiet = False,
 ) -> None:

@@ -28,7 +28,9 @@ def outliers(
     embedding: Emb,
     reference: Annotated[
         Path | None,
-        typer.Option("--reference", help="Embedding of what is ordinary [this one, in folds]."),
+        typer.Option(
+            "--reference", help="Embedding of what is ordinary (default: this one, in folds)."
+        ),
     ] = None,
     against: Annotated[
         list[str] | None,
@@ -36,7 +38,7 @@ def outliers(
     ] = None,
     methods: Annotated[
         str | None,
-        typer.Option("--methods", help="Some of knn,mahalanobis,forest,flow [all]."),
+        typer.Option("--methods", help="Some of knn,mahalanobis,forest,flow (default: all)."),
     ] = None,
     flow: Annotated[
         str,

@@ -35,19 +35,23 @@ def probe(
     ] = False,
     split: Annotated[
         str | None,
-        typer.Option("--split", help="Column of train and test [a fifth at random tests]."),
+        typer.Option(
+            "--split", help="Column of train and test (default: a fifth at random tests)."
+        ),
     ] = None,
     positive_class: Annotated[
         str | None,
-        typer.Option("--positive-class", help="Of two classes the positive one [last by name]."),
+        typer.Option(
+            "--positive-class", help="Of two classes the positive one (default: last by name)."
+        ),
     ] = None,
     where: Where = None,
     classifiers: Annotated[
         str | None,
         typer.Option(
             "--classifiers",
-            help="Some of knn,rf,svc,lr,gb,ext,svc-scale,lda,linear [all; no gb beyond 1024 "
-            "numbers].",
+            help="Some of knn,rf,svc,lr,gb,ext,svc-scale,lda,linear (default: all; no gb beyond "
+            "1024 numbers).",
         ),
     ] = None,
     folds: Annotated[
@@ -67,7 +71,9 @@ def probe(
     ] = True,
     crop: Annotated[
         int | None,
-        typer.Option("--crop", help="Central pixels of the baselines [as the first embedding]."),
+        typer.Option(
+            "--crop", help="Central pixels of the baselines (default: as the first embedding)."
+        ),
     ] = None,
     cutouts: CutoutsAt = None,
     keep: Annotated[
@@ -79,8 +85,8 @@ def probe(
         int | None,
         typer.Option(
             "--jobs",
-            help="Fits side by side [default: one a processor]; with --workers or "
-            "--dask, threads of a forest [default: 1].",
+            help="Fits side by side (default: one a processor); with --workers or "
+            "--dask, threads of a forest (default: 1).",
         ),
     ] = None,
     workers: Workers = None,

@@ -133,14 +133,18 @@ def rgz(
         str | None, typer.Option("--size-column", help="Its column of the angular size.")
     ] = None,
     mirabest: Annotated[
-        Path | None, typer.Option("--mirabest", help="MiraBest as cutouts [from SKYTWIN_DATA].")
+        Path | None,
+        typer.Option("--mirabest", help="MiraBest as cutouts (default: from SKYTWIN_DATA)."),
     ] = None,
     frdeep: Annotated[
-        Path | None, typer.Option("--frdeep", help="FR-DEEP as cutouts [from SKYTWIN_DATA].")
+        Path | None,
+        typer.Option("--frdeep", help="FR-DEEP as cutouts (default: from SKYTWIN_DATA)."),
     ] = None,
     classifiers: Annotated[
         str | None,
-        typer.Option("--classifiers", help="Some of knn,rf,svc,lr,gb,ext,svc-scale,lda [all]."),
+        typer.Option(
+            "--classifiers", help="Some of knn,rf,svc,lr,gb,ext,svc-scale,lda (default: all)."
+        ),
     ] = None,
     folds: Annotated[
         int, typer.Option("--folds", help="Of the cross-validation that chooses a classifier.")

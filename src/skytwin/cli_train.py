@@ -25,17 +25,18 @@ def train(
     epochs: Annotated[int | None, typer.Option("--epochs")] = None,
     batch: Annotated[int | None, typer.Option("--batch", help="Images per step.")] = None,
     backbone: Annotated[
-        str | None, typer.Option("--backbone", help="A model of timm [resnet34].")
+        str | None, typer.Option("--backbone", help="A model of timm (default: resnet34).")
     ] = None,
     size: Annotated[int | None, typer.Option("--size", help="Network input, pixels [64].")] = None,
     crop: Annotated[
-        str | None, typer.Option("--crop", help="Central part to look at: 64 or 30arcsec [all].")
+        str | None,
+        typer.Option("--crop", help="Central part to look at: 64 or 30arcsec (default: all)."),
     ] = None,
     bands: Annotated[
-        str | None, typer.Option("--bands", help="Choose i,r,g; average g+r+i [all].")
+        str | None, typer.Option("--bands", help="Choose i,r,g; average g+r+i (default: all).")
     ] = None,
     stretch: Annotated[
-        str | None, typer.Option("--stretch", help="As of `skytwin embed` [linear].")
+        str | None, typer.Option("--stretch", help="As of `skytwin embed` (default: linear).")
     ] = None,
     balance: Annotated[
         str | None,
