@@ -8,12 +8,23 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future
 from queue import SimpleQueue
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
-__all__ = ["Threads", "processor_count", "thread_count"]
+__all__ = ["Threads", "a_few_ahead", "processor_count", "thread_count"]
 
 T = TypeVar("T")
 R = TypeVar("R")
+R_co = TypeVar("R_co", covariant=True)
+
+
+class Promised(Protocol[R_co]):
+    """What a task will give."""
+
+    def result(self) -> R_co:
+        """What it gave, once it did."""
+
+    def cancel(self) -> object:
+        """Nobody asks for it any more."""
 
 
 def processor_count() -> int:
@@ -27,6 +38,26 @@ def thread_count() -> int:
     """Threads that compute: ``OMP_NUM_THREADS`` where it is set, else one per processor."""
     wanted = os.environ.get("OMP_NUM_THREADS", "").split(",")[0].strip()
     return int(wanted) if wanted.isdigit() and int(wanted) > 0 else processor_count()
+
+
+def a_few_ahead(
+    submit: Callable[[T], Promised[R]], tasks: Iterable[T], room: Callable[[], int]
+) -> Iterator[R]:
+    """What tasks give, in their order, so many of them under way or not yet handed over.
+
+    Tasks are asked for as they are needed; those that nobody asks for any more are cancelled.
+    """
+    waiting: deque[Promised[R]] = deque()
+    try:
+        for task in tasks:
+            waiting.append(submit(task))
+            if len(waiting) >= room():
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        for each in waiting:
+            each.cancel()
 
 
 class Threads:
@@ -73,20 +104,16 @@ class Threads:
                 except BaseException as error:  # handed over to whoever asked
                     later.set_exception(error)
 
-        waiting: deque[Future[R]] = deque()
+        def submit(task: T) -> Future[R]:
+            later: Future[R] = Future()
+            asked.put((task, later))
+            return later
+
         # Not of a pool, whose end waits for what is under way: an interrupt should not.
         for _ in range(self.workers):
             threading.Thread(target=work, name="beside", daemon=True).start()
         try:
-            for task in tasks:
-                waiting.append(Future())
-                asked.put((task, waiting[-1]))
-                if len(waiting) >= ahead * self.workers:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
+            yield from a_few_ahead(submit, tasks, lambda: ahead * self.workers)
         finally:
-            for later in waiting:
-                later.cancel()
             for _ in range(self.workers):
                 asked.put(None)

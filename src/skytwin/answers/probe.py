@@ -317,25 +317,22 @@ def probe(
         curves: list[dict[str, Any]] = []
         drawn: dict[tuple[str, str], dict[str, np.ndarray]] = {}
         fits = Steps(run)
-        each = len(chosen) * (1 + folds * repeats + len(budgets) * draws)
-        with Progress(
-            "probe", len(sources) * each, done=len(fits), unit="fits", quiet=quiet
-        ) as bar:
-            work = Work(
-                labelled=labelled,
-                classifiers=chosen,
-                folds=folds,
-                repeats=repeats,
-                budgets=budgets,
-                draws=draws,
-                again=again,
-                seed=seed,
-                level=level,
-                fits=fits,
-                bar=bar,
-            )
+        work = Work(
+            labelled=labelled,
+            classifiers=chosen,
+            folds=folds,
+            repeats=repeats,
+            budgets=budgets,
+            draws=draws,
+            again=again,
+            seed=seed,
+            level=level,
+            fits=fits,
+        )
+        total = len(sources) * len(chosen) * work.count
+        with Progress("probe", total, done=len(fits), unit="fits", quiet=quiet) as bar:
             for some in work.at_once(sources, engine, jobs):
-                work.fit(some, engine, jobs)
+                work.fit(some, engine, jobs, bar)
                 for source in some:
                     found, own = work.scores(source)
                     scores += found

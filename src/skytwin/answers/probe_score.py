@@ -119,7 +119,6 @@ class Work:
     seed : int
     level : float
     fits : Steps
-    bar : Progress
     """
 
     labelled: Labelled
@@ -132,7 +131,6 @@ class Work:
     seed: int
     level: float
     fits: Steps
-    bar: Progress
 
     @property
     def count(self) -> int:
@@ -150,7 +148,13 @@ class Work:
         few = engine is None and self.count * len(self.classifiers) < enough
         return [sources] if few else [[source] for source in sources]
 
-    def fit(self, sources: Sequence[Source], engine: Engine | None, jobs: int | None) -> None:
+    def fit(
+        self,
+        sources: Sequence[Source],
+        engine: Engine | None,
+        jobs: int | None,
+        bar: Progress,
+    ) -> None:
         """Make the fits that are missing: `scores` and `curve` find them made.
 
         On workers, whose forests take so many threads; or by so many threads side by side, fewer
@@ -158,13 +162,13 @@ class Work:
         """
         if engine is not None:
             for source in sources:  # what all fits of one need is sent at once
-                self._fit(engine, fitted_apart, [source], jobs or 1)
+                self._fit(engine, fitted_apart, [source], jobs or 1, bar)
             return
         jobs = jobs or thread_count()
         largest = max(len(each.vectors) * each.dim * 8 for each in sources)
         beside = max(1, min(jobs, _ROOM // largest))
         with undisturbed():
-            self._fit(Threads(beside), fitted, sources, jobs // beside)
+            self._fit(Threads(beside), fitted, sources, jobs // beside, bar)
 
     def _fit(
         self,
@@ -172,6 +176,7 @@ class Work:
         made: Callable[[Fit, Shared], Fitted],
         sources: Sequence[Source],
         jobs: int,
+        bar: Progress,
     ) -> None:
         def missing() -> Iterator[Fit]:
             for source in sources:
@@ -195,7 +200,7 @@ class Work:
         for source, step, found in workers.in_order(made, missing(), shared=shared, ahead=_AHEAD):
             for name, arrays in found.items():
                 self.fits.put((source, name, step), arrays)
-                self.bar.advance(1, f"{source}, {name}")
+                bar.advance(1, f"{source}, {name}")
 
     def _steps(self) -> Iterator[Step]:
         """Every fit of a set of vectors, in the order in which they are asked for."""

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from skytwin.errors import Mismatch, Unreachable, UsageError, in_words
+from skytwin.threads import a_few_ahead
 
 __all__ = ["Engine", "Kept", "Later", "open_engine", "require_seen"]
 
@@ -151,19 +152,13 @@ class Engine:
             A task has lost one worker after another, no worker has come for half an hour, or the
             scheduler is gone.
         """
-        waiting: deque[Later] = deque()
-        try:
-            # Held by the scheduler as a task of its own: what a lost worker had is made again.
-            held = () if shared is None else (self._submit(_same, shared),)
-            for task in tasks:
-                waiting.append(Later(self._submit(function, task, *held)))
-                if len(waiting) >= ahead * self._room():
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for each in waiting:
-                each.cancel()
+        # Held by the scheduler as a task of its own: what a lost worker had is made again.
+        held = () if shared is None else (self._submit(_same, shared),)
+        yield from a_few_ahead(
+            lambda task: Later(self._submit(function, task, *held)),
+            tasks,
+            lambda: ahead * self._room(),
+        )
 
     def kept(
         self, function: Callable[..., Any], tasks: Iterable[T], *, shared: Any = None

@@ -15,9 +15,8 @@ import functools
 import hashlib
 import io
 import re
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, BinaryIO
@@ -32,6 +31,7 @@ from skytwin.images import arrow
 from skytwin.images.moc import corners
 from skytwin.images.table_parquet import read_parquet
 from skytwin.progress import Progress
+from skytwin.threads import a_few_ahead
 
 if TYPE_CHECKING:
     from skytwin.images.remote import Entry, Remote
@@ -386,14 +386,5 @@ def _ahead(
     one: Callable[[Partition], pa.Table | None], parts: Sequence[Partition]
 ) -> Iterator[pa.Table | None]:
     """What ``one`` gives for each, in order; a few at a time."""
-    ahead: deque[Future[pa.Table | None]] = deque()
     with ThreadPoolExecutor(_THREADS, thread_name_prefix="catalogue") as pool:
-        try:
-            for part in parts:
-                ahead.append(pool.submit(one, part))
-                if len(ahead) >= _THREADS:
-                    yield ahead.popleft().result()
-            while ahead:
-                yield ahead.popleft().result()
-        finally:
-            pool.shutdown(cancel_futures=True)
+        yield from a_few_ahead(lambda part: pool.submit(one, part), parts, lambda: _THREADS)

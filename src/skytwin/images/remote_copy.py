@@ -14,9 +14,8 @@ import json
 import os
 import shutil
 import sys
-from collections import deque
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
 
 import pooch
@@ -28,6 +27,7 @@ from skytwin.files import disk_errors, write_atomically
 from skytwin.images.at_hand import called
 from skytwin.images.remote import Entry, Remote, state_of
 from skytwin.progress import Progress
+from skytwin.threads import a_few_ahead
 
 __all__ = ["cache_folder", "local_artefact", "local_copy"]
 
@@ -226,17 +226,12 @@ def _pieces(remote: Remote, entry: Entry, start: int) -> Iterator[bytes]:
     if size <= _PIECE:
         yield remote.read(entry)
         return
-    ahead: deque[Future[bytes]] = deque()
     with ThreadPoolExecutor(_PIECES_AHEAD, thread_name_prefix="copy") as pool:
-        try:
-            for first in range(start, size, _PIECE):
-                ahead.append(pool.submit(remote.read, entry, first, min(first + _PIECE, size)))
-                if len(ahead) >= _PIECES_AHEAD:
-                    yield ahead.popleft().result()
-            while ahead:
-                yield ahead.popleft().result()
-        finally:
-            pool.shutdown(cancel_futures=True)
+        yield from a_few_ahead(
+            lambda first: pool.submit(remote.read, entry, first, min(first + _PIECE, size)),
+            range(start, size, _PIECE),
+            lambda: _PIECES_AHEAD,
+        )
 
 
 def _name(remote: Remote) -> str:
