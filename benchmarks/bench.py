@@ -21,6 +21,7 @@ SCRIPTS = (
     "exact_scan",
     "embed_cpu",
     "probe_fits",
+    "shuffles",
     "flow_likelihood",
     "train_shares",
     "vdvae_step",

@@ -154,5 +154,5 @@ def test_from_the_command_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
                 "importance", emb, "--target", "mag", "--trees", "20", "--out", again, "--quiet"
             )
         found += made
-    assert found == [("shuffle", "0"), ("shuffle", "2"), ("shuffle", "4")]
+    assert found == [("shuffle", "0-2"), ("shuffle", "2-4"), ("shuffle", "4-6")]
     assert content(again) == content(out)

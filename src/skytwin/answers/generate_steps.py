@@ -1,7 +1,8 @@
 """The steps of `skytwin.answers.generate` that take long, kept as they are done.
 
 Every name of a step begins with the digest of the real images: what was kept beside others is
-made again.
+made again. Names of what depends on samples say where their top latents come from, so that samples
+of both kinds may share the rest.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from skytwin.answers.drift import Effect
 from skytwin.answers.generate_closeness import FEWEST, Comparison, Nearest, compare_vectors
 from skytwin.answers.generate_data import RealImages, prepared_blocks
 from skytwin.answers.generate_judges import Judge
-from skytwin.answers.generate_latents import FittedLatents
+from skytwin.answers.generate_latents import FittedLatents, Latents
 from skytwin.answers.resume import Arrays, Job, Step, Steps
 from skytwin.progress import Progress
 
@@ -54,6 +55,7 @@ class Work:
         self._steps, self._quiet = steps, quiet
         self._mark = real.digest()
         self._latents: FittedLatents | None = None
+        self._kind: Latents = "prior"
 
     def fit_latents(self, x_NCHW: np.ndarray, condition_NK: np.ndarray | None) -> None:
         """Top latents of samples come from a Gaussian fitted to those of some images."""
@@ -69,7 +71,7 @@ class Work:
 
         found = self._in_parts("latents", ("latents",), len(x_NCHW), _ENCODED * size, drawn)
         top = np.concatenate([one["top"] for one in found])
-        self._latents = FittedLatents.fit(top, condition_NK)
+        self._latents, self._kind = FittedLatents.fit(top, condition_NK), "fitted"
 
     def _sample(
         self, count: int, temperature: float, condition_NK: np.ndarray | None, first: int
@@ -101,7 +103,8 @@ class Work:
             known = None if condition_NK is None else condition_NK[rows]
             return self._sample(rows.stop - rows.start, temperature, known, rows.start)
 
-        found = self._in_parts("sample", ("sample",), count, self._generator.batch, drawn)
+        step, size = ("sample", self._kind), self._generator.batch
+        found = self._in_parts("sample", step, count, size, drawn)
         return np.concatenate([one["image"] for one in found])
 
     def reconstruct(self, x_NCHW: np.ndarray, condition_NK: np.ndarray | None) -> Reconstructed:
@@ -124,7 +127,7 @@ class Work:
         rows = self._real.among
         found = Nearest(np.concatenate([x.reshape(len(x), -1) for x in sets]))
         starts = range(0, len(rows), _LOOKED)
-        named: list[Step] = [(self._mark, "nearest", str(start)) for start in starts]
+        named: list[Step] = [(self._mark, "nearest", self._kind, str(start)) for start in starts]
         kept = max((n + 1 for n, step in enumerate(named) if step in self._steps), default=0)
         if kept:
             found.go_on(**self._steps.take(named[kept - 1]))
@@ -147,9 +150,8 @@ class Work:
         for number, judge in enumerate(judges):
             jobs, last = [], []
             for name, x in sets.items():
-                jobs += self._parts(
-                    ("judge", str(number), name), len(x), _JUDGED, partial(_seen, judge, x)
-                )
+                step = ("judge", str(number), *self._of(name))
+                jobs += self._parts(step, len(x), _JUDGED, partial(_seen, judge, x))
                 last.append(len(jobs))
             made = self._steps.make(f"judge {number + 1}", jobs, quiet=self._quiet)
             each = np.split(np.arange(len(made)), last[:-1])
@@ -185,7 +187,7 @@ class Work:
                 asked.append((judge.name, (one, taken[one]), (other, taken[other])))
                 jobs.append(
                     Job(
-                        step=(self._mark, "test", str(number), one, other),
+                        step=(self._mark, "test", str(number), *self._of(one), *self._of(other)),
                         make=partial(_compared, *asked[-1], permutations, level, self._seed),
                     )
                 )
@@ -214,7 +216,7 @@ class Work:
 
         jobs = [
             Job(
-                step=(self._mark, "temperature", str(t)),
+                step=(self._mark, "temperature", self._kind, str(t)),
                 make=partial(swept, t),
                 count=self._generator.batch,  # a sample takes a whole batch
             )
@@ -230,6 +232,10 @@ class Work:
         ]
         made = [one["image"] for one in self._steps.make("panels", jobs, quiet=self._quiet)]
         return np.stack(made[: len(TEMPERATURES)]), np.stack(made[len(TEMPERATURES) :])
+
+    def _of(self, name: str) -> Step:
+        """A set of images in the name of a step."""
+        return (name, self._kind) if name == SAMPLES else (name,)
 
     def _in_parts(
         self, what: str, step: Step, count: int, size: int, make: Callable[[slice], Arrays]

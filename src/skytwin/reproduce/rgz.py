@@ -84,7 +84,8 @@ def reproduce_rgz(
 class _Plan:
     """A section before its artefacts are known.
 
-    ``sees``: ``all`` encoders or the ``main`` one; ``told``: further settings that shape it.
+    ``sees``: ``all`` encoders, the ``main`` one, or that and the VDVAE (``flows``);
+    ``told``: further settings that shape it.
     """
 
     name: str
@@ -150,7 +151,8 @@ _PLANS = (
         title="Likelihoods and outliers",
         source="Follows the paper's figure 11 and its least likely sources",
         write=rgz_density.density,
-        sees="main",
+        sees="flows",
+        uses=("images",),
         told=("flow",),
     ),
     _Plan(
@@ -226,9 +228,11 @@ def _parents(given: Given, sees: str) -> Mapping[str, Parent]:
             for key, embeddings in each.embeddings.items():
                 if sees == "all" or key != "unlabelled":
                     found[f"{key}-{number}"] = embeddings.as_parent()
-    if sees == "main":
+    if sees in ("main", "flows"):
         found = {key: one.as_parent() for key, one in given.main.embeddings.items()}
     vdvae = given.vdvae
+    if sees == "flows" and vdvae is not None:
+        found |= {f"vdvae-{key}": one.as_parent() for key, one in vdvae.embeddings.items()}
     if sees == "images" and vdvae is not None:
         found = {"unlabelled": given.unlabelled.cutouts.as_parent()}
         found |= {"vdvae": vdvae.embeddings["mirabest"].as_parent()}

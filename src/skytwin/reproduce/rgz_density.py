@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -12,29 +11,24 @@ import numpy as np
 from skytwin.answers.figures_mosaic import encoded, mosaic
 from skytwin.answers.figures_outliers import neighbour_distances
 from skytwin.answers.intervals import Proportion
-from skytwin.answers.outliers import Outliers, outliers
-from skytwin.answers.outliers_sets import ENSEMBLE
-from skytwin.answers.outliers_settings import OutlierSettings
-from skytwin.answers.resume import Steps
+from skytwin.answers.outliers import Outliers
 from skytwin.answers.search import Matches, search
 from skytwin.embeddings.table import Embeddings
 from skytwin.reproduce.content import Draft, Written, column
-from skytwin.reproduce.places import stage
 from skytwin.reproduce.rgz_encoders import like
-from skytwin.reproduce.rgz_figures import densities, lowest
+from skytwin.reproduce.rgz_figures import lowest
+from skytwin.reproduce.rgz_flows import flows, show_likelihoods
 from skytwin.reproduce.rgz_inputs import LEVEL, Given
-from skytwin.reproduce.rgz_samples import sampled
-from skytwin.run import Run
 
 __all__ = ["density"]
 
 Earlier = Mapping[str, Written]
-_FOLDS, _LOWEST, _SIDE = 3, 25, 5
+_LOWEST, _SIDE = 25, 5
 _LETTERS = 16  # below a picture
-_SAMPLES, _OTHERS = 300, 100
+_OTHERS = 100
 
 
-def density(draft: Draft, given: Given, _: Earlier) -> None:
+def density(draft: Draft, given: Given, earlier: Earlier) -> None:
     """Log-likelihoods of every set under a flow of the unlabelled one, and its outliers."""
     draft.say(
         "Figure 11 of the paper: log-likelihoods under a masked autoregressive flow of RGZ's "
@@ -48,91 +42,40 @@ def density(draft: Draft, given: Given, _: Earlier) -> None:
             role="note",
         )
         return
-    first, other = given.of("mirabest"), given.of("frdeep")
-    free = given.main.embeddings["unlabelled"]
-    own = given.main.embeddings["mirabest"]
-    against: dict[str, Embeddings] = {other.title: like(given.main.embeddings["frdeep"], own)}
-    made = sampled(given, _SAMPLES)
-    if made is not None:
-        against["generated"] = made
-    settings = OutlierSettings(
-        methods=("flow",), flow=given.asked.flow, folds=_FOLDS, where=first.where,
-        seed=given.asked.seed, level=LEVEL,
-    )  # fmt: skip
-    sets = {"unlabelled": free, "own": own, **against}
-    parents = {name: each.as_parent() for name, each in sets.items()}
-    told = {"settings": settings.as_dict(), **{k: one.fingerprint for k, one in parents.items()}}
-    kept = stage(given.home, "flows", told)
-    # Never finished: what is kept there is read again where the section is written again.
-    with Run(kept, kind="flows", recipe=settings.as_dict(), inputs={}, parents=parents) as run:
-        found = outliers(
-            own, settings, reference=like(free, own), against=against, label="fr",
-            steps=Steps(run), quiet=given.asked.quiet,
-        )  # fmt: skip
-    found = _by_likelihood(found)
-    scores = {
-        "unlabelled": found.reference.scores["flow"],
-        first.title: found.scored.scores["flow"],
-        **{name: one.scores["flow"] for name, one in found.against.items()},
-    }
-    _told(draft, given, found, {name: -score for name, score in scores.items()})
+    generated = _generated(given, earlier["images"])
+    own = given.main is given.vdvae
+    found = flows(given, given.main, generated if own else {})
+    show_likelihoods(draft, given.main, given.of("mirabest").title, found, "likelihood")
     _least(draft, given, found)
     _worst(draft, given, found)
+    if given.vdvae is not None and not own:
+        draft.heading("With a VDVAE, and with what it generates")
+        draft.say(
+            f"The paper's flow is of its VDVAE's numbers; generated images are compared as the "
+            f"VDVAE itself sees them. So once more with {given.vdvae.title}."
+        )
+        again = flows(given, given.vdvae, generated)
+        show_likelihoods(draft, given.vdvae, given.of("mirabest").title, again, "generated")
     _discuss(draft, given, found)
 
 
-def _by_likelihood(found: Outliers) -> Outliers:
-    """The same, ordered by the likelihood itself: percentiles of several folds may disagree."""
-    scores = {**found.scored.scores, ENSEMBLE: found.scored.scores["flow"]}
-    return replace(found, scored=replace(found.scored, scores=scores))
-
-
-def _told(draft: Draft, given: Given, found: Outliers, sets: Mapping[str, np.ndarray]) -> None:
-    rows = []
-    checks = {check.what: check for check in found.checks if check.method == "flow"}
-    by_name = dict(zip(list(sets)[1:], checks.values(), strict=True))
-    for name, value in sets.items():
-        row: dict[str, Any] = {
-            "set": name,
-            "objects": len(value),
-            **{f"q{q}": float(np.quantile(value, q / 100)) for q in (1, 25, 50, 75)},
-        }
-        if name in by_name:
-            auc = by_name[name].auc
-            row |= {"auc": auc.value, "auc_lower": auc.lower, "auc_upper": auc.upper}
-        rows.append(row)
-    draft.table(
-        "likelihood",
-        rows,
-        [
-            column("set", "set"),
-            column("objects", "objects", "count"),
-            column("q1", "1 %", "number"),
-            column("q25", "25 %", "number"),
-            column("q50", "median", "number"),
-            column("q75", "75 %", "number"),
-            column("auc", "less likely than the unlabelled", "number", ends="auc"),
-        ],
-        "Log-likelihood (nats) of every set, each object under flows that have not seen it. Last "
-        "column: chance that one of the set is less likely than one of the unlabelled; 0.5 is "
-        "chance, bootstrap of the objects.",
-    )
-    flow = found.flow
-    if flow is not None:
-        shape = f"{flow.settings.blocks} blocks of {' x '.join(map(str, flow.settings.hidden))}"
-        draft.say(
-            f"The flow: {shape} on {flow.coordinates.dim} principal components "
-            f"({flow.coordinates.share:.0%} of the variance) of {given.main.title}, {_FOLDS} "
-            "folds. The paper's has 48 blocks of 2 x 512 on all 256 numbers (--flow paper; hours).",
-            role="note",
+def _generated(given: Given, images: Written) -> dict[str, Embeddings]:
+    """Samples as the VDVAE sees them, by where their top latents come from; none without one."""
+    if given.vdvae is None:
+        return {}
+    like_these = given.vdvae.embeddings["mirabest"]
+    codes: dict[str, list[list[float]]] = {}
+    for row in images.rows("codes"):
+        codes.setdefault(f"generated, {row['latents']} latents", []).append(row["code"])
+    found = {}
+    for name, vectors in codes.items():
+        made = Embeddings.from_arrays(
+            np.array(vectors, np.float32), [f"sample-{n}" for n in range(len(vectors))]
         )
-    draft.figure(
-        "likelihood",
-        densities(sets),
-        "Log-likelihood of each set under the flow of the unlabelled one"
-        + (", generated images among them." if "generated" in sets else "."),
-        alt="Outlines of histograms, one a set, the least likely on the left",
-    )
+        made.encoder_name = like_these.encoder_name
+        made.encoder_fingerprint = like_these.encoder_fingerprint
+        found[name] = made
+    return found
 
 
 def _least(draft: Draft, given: Given, found: Outliers) -> None:
@@ -274,17 +217,23 @@ def _distance(
     }
 
 
+def _way(row: Mapping[str, Any]) -> str:
+    return (
+        "less likely than the unlabelled"
+        if row["auc_lower"] > 0.5
+        else "more likely than the unlabelled's own"
+        if row["auc_upper"] < 0.5
+        else "not told apart from the unlabelled"
+    )
+
+
 def _discuss(draft: Draft, given: Given, found: Outliers) -> None:
     said = []
-    for row in draft.tables["likelihood"].to_pylist()[1:]:
-        way = (
-            "less likely than the unlabelled"
-            if row["auc_lower"] > 0.5
-            else "more likely than the unlabelled's own"
-            if row["auc_upper"] < 0.5
-            else "not told apart from the unlabelled"
-        )
-        said.append(f"{row['set']}: {way}.")
+    for name in ("likelihood", "generated"):
+        if name in draft.tables:
+            _, *rows = draft.tables[name].to_pylist()
+            ways = "; ".join(f"{row['set']} {_way(row)}" for row in rows)
+            said.append(f"With {rows[0]['encoder']}: {ways}.")
     odd = [
         f"{row['label']} {row['value']}"
         for row in draft.tables["classes"].to_pylist()

@@ -37,8 +37,8 @@ def encoders(
     """The encoders at hand with the sets as they see them, and what is lacking.
 
     The first of them is followed through the study: the first VDVAE that was asked for, else the
-    first encoder. It sees the unlabelled set, too; so does PCA, which is fitted on it. Where none
-    was asked for, a small VDVAE is trained on the unlabelled set, for its images.
+    first encoder. It sees the unlabelled set, too; so do VDVAEs, and PCA, which is fitted on it.
+    Where none was asked for, a small VDVAE is trained on the unlabelled set, for its images.
     """
     specs, lacking = _specs(asked)
     specs.sort(key=lambda spec: _method(spec) != "vdvae")
@@ -52,7 +52,7 @@ def encoders(
     found: list[Coded] = []
     for spec in specs:
         tell(f"encoder: {spec} ...")
-        wanted = spec == specs[0] or spec.startswith("pca:")
+        wanted = spec == specs[0] or spec.startswith("pca:") or _method(spec) == "vdvae"
         found.append(_coded(asked, home, spec, sets, with_unlabelled=wanted, known=found))
     return tuple(found), lacking
 

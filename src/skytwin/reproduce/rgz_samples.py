@@ -1,9 +1,10 @@
-"""What a VDVAE makes: samples as vectors, and the section that shows and measures them."""
+"""What a VDVAE makes: the section that shows and measures it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -17,39 +18,17 @@ from skytwin.answers.figures_generate import (
 from skytwin.answers.generate import Generated, generate
 from skytwin.answers.generate_latents import LATENTS
 from skytwin.answers.generate_steps import SAMPLES
+from skytwin.answers.resume import Steps
 from skytwin.artefact import Manifest
-from skytwin.embeddings.table import Embeddings
 from skytwin.reproduce.content import Draft, Written, column
-from skytwin.reproduce.rgz_inputs import Given
+from skytwin.reproduce.places import stage
+from skytwin.reproduce.rgz_inputs import Coded, Given
+from skytwin.run import Run
 
-if TYPE_CHECKING:
-    from skytwin.encoders.generator import Generator
-
-__all__ = ["images", "sampled"]
+__all__ = ["images"]
 
 Earlier = Mapping[str, Written]
 _SHOWN, _COMPARED, _PERMUTATIONS = 32, 200, 199
-
-
-def _generator(given: Given) -> Generator | None:
-    coded = given.vdvae
-    if coded is None or coded.folder is None:
-        return None
-    from skytwin.encoders.generator import open_generator  # torch, where there is a VDVAE only
-
-    return open_generator(coded.folder)
-
-
-def sampled(given: Given, count: int) -> Embeddings | None:
-    """Vectors of images drawn from the prior; None where the main encoder is no VDVAE."""
-    generator = _generator(given) if given.main is given.vdvae else None
-    if generator is None or generator.conditioning is not None:
-        return None
-    drawn = generator.sample(count, seed=given.asked.seed, quiet=given.asked.quiet)
-    made = Embeddings.from_arrays(generator.encode(drawn), [f"sample-{i}" for i in range(count)])
-    own = given.main.embeddings["mirabest"]
-    made.encoder_name, made.encoder_fingerprint = own.encoder_name, own.encoder_fingerprint
-    return made
 
 
 def images(draft: Draft, given: Given, _: Earlier) -> None:
@@ -59,8 +38,8 @@ def images(draft: Draft, given: Given, _: Earlier) -> None:
         "come out too small.",
         role="paper",
     )
-    generator = _generator(given)
-    if generator is None:
+    coded = given.vdvae
+    if coded is None or coded.folder is None:
         draft.say(
             "Not done: no VDVAE is at hand. Train one with `skytwin train CUTOUTS --recipe "
             "rgz-vdvae --out VDVAE` (the paper's settings: a GPU's work) or `--recipe "
@@ -68,21 +47,7 @@ def images(draft: Draft, given: Given, _: Earlier) -> None:
             role="note",
         )
         return
-    data = _data(given, generator.manifest)
-    found, fitted = (
-        generate(
-            generator,
-            _SHOWN,
-            data=data,
-            latents=latents,
-            compared=_COMPARED,
-            most=4000,
-            permutations=_PERMUTATIONS,
-            seed=given.asked.seed,
-            quiet=given.asked.quiet,
-        )
-        for latents in LATENTS
-    )
+    found, fitted = _made(given, coded, coded.folder)
     real = found.real
     draft.say(
         f"{len(found.table)} samples at temperature {found.temperature:g} against {len(real.held)} "
@@ -97,6 +62,16 @@ def images(draft: Draft, given: Given, _: Earlier) -> None:
         role="note",
     )
     _tables(draft, found, fitted)
+    draft.table(
+        "codes",
+        [
+            {"latents": each.latents, "code": code.tolist()}
+            for each in (found, fitted)
+            for code in each.codes
+        ],
+        [],
+        show=False,
+    )
     for name, drawn, caption in (
         ("reconstructions", generated_reconstructions(found), "Held-out images, and the same from "
          "their latents, and from the top latent alone."),
@@ -110,6 +85,36 @@ def images(draft: Draft, given: Given, _: Earlier) -> None:
     ):  # fmt: skip
         draft.figure(name, drawn, caption, alt=caption)
     _discuss(draft, found, fitted)
+
+
+def _made(given: Given, coded: Coded, folder: Path) -> tuple[Generated, Generated]:
+    """With top latents of the prior, and with fitted ones; what both need is made once."""
+    from skytwin.encoders.generator import open_generator  # torch, where there is a VDVAE only
+
+    generator = open_generator(folder)
+    settings: dict[str, Any] = {
+        "count": _SHOWN,
+        "compared": _COMPARED,
+        "most": 4000,
+        "permutations": _PERMUTATIONS,
+        "seed": given.asked.seed,
+    }
+    parents = {
+        "vdvae": coded.embeddings["mirabest"].as_parent(),
+        "unlabelled": given.unlabelled.cutouts.as_parent(),
+    }
+    told = {"settings": settings, **{key: one.fingerprint for key, one in parents.items()}}
+    kept = stage(given.home, "samples", told)
+    # Never finished: what is kept there is read again where the section is written again.
+    with Run(kept, kind="samples", recipe=settings, inputs={}, parents=parents) as run:
+        found, fitted = (
+            generate(
+                generator, data=_data(given, generator.manifest), latents=latents,
+                steps=Steps(run), quiet=given.asked.quiet, **settings,
+            )
+            for latents in LATENTS
+        )  # fmt: skip
+    return found, fitted
 
 
 def _data(given: Given, manifest: Manifest) -> Any:

@@ -178,7 +178,7 @@ def _density(density: Written) -> list[dict[str, Any]]:
     found = [
         _claim(
             "figure 11: log-likelihoods of the sets under one flow",
-            f"{row['set']}: chance to be less likely than an unlabelled one",
+            f"{row['set']}, {row['encoder']}: chance to be less likely than an unlabelled one",
             row,
             "auc",
             0.5,
@@ -188,7 +188,8 @@ def _density(density: Written) -> list[dict[str, Any]]:
             if row["auc_upper"] < 0.5
             else "not told apart",
         )
-        for row in density.rows("likelihood")
+        for name in ("likelihood", "generated")
+        for row in density.rows(name)
         if row.get("auc") is not None
     ]
     found.extend(
