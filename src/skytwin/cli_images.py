@@ -183,7 +183,9 @@ def embed(
         bool,
         typer.Option("--any-scale", help="A finished encoder: take another pixel scale than its."),
     ] = False,
-    batch: Annotated[int, typer.Option("--batch", help="Images per pass.")] = 32,
+    batch: Annotated[
+        int | None, typer.Option("--batch", help="Images per pass (default: 32; 256 on a GPU).")
+    ] = None,
     seed: Annotated[int, typer.Option("--seed", help="Of the sample that pca:N is fitted on.")] = 0,
     device: Annotated[str, typer.Option("--device", help="auto, cpu or cuda.")] = "auto",
     precision: Annotated[

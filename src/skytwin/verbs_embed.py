@@ -39,7 +39,7 @@ def embed(
     root: bool = False,
     preset: str | None = None,
     any_scale: bool = False,
-    batch: int = 32,
+    batch: int | None = None,
     seed: int = 0,
     device: str = "auto",
     runtime: str = "auto",
@@ -83,8 +83,8 @@ def embed(
     any_scale : bool
         Let a finished encoder take images of another pixel scale than it was made for; it looks
         at the same number of pixels.
-    batch : int
-        Images per pass.
+    batch : int, optional
+        Images per pass: by default 32, or 256 on a GPU.
     seed : int
         Of the choice of images that ``pca:N`` is fitted on.
     device : {"auto", "cpu", "cuda"}

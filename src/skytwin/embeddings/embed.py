@@ -34,8 +34,8 @@ def embed_cutouts(
     encoder: Encoder,
     out: str | Path,
     *,
-    batch: int = 32,
-    part_rows: int = 256,
+    batch: int | None = None,
+    part_rows: int | None = None,
     store: Store = "float32",
     elsewhere: Elsewhere | None = None,
     quiet: bool = False,
@@ -48,10 +48,10 @@ def embed_cutouts(
     encoder : Encoder
     out : str or Path
         New folder, or that of an unfinished run of this call, which is resumed.
-    batch : int
-        Images per pass through the network.
-    part_rows : int
-        Images after which what is done is safe from a kill.
+    batch : int, optional
+        Images per pass through the network: by default 32, or 256 on a GPU.
+    part_rows : int, optional
+        Images after which what is done is safe from a kill: by default 256, or 4096 on a GPU.
     store : {"float32", "float16"}
         What a number is kept in: float16 halves the files and what a search reads, and keeps
         11 bits of each number (docs/performance.md).
@@ -75,6 +75,9 @@ def embed_cutouts(
     -----
     An image whose vector is not finite is left out and listed in ``rejected.csv``.
     """
+    usual = (32, 256) if encoder.on_device is None else (256, 4096)
+    batch = usual[0] if batch is None else batch
+    part_rows = part_rows or usual[1]
     if batch < 1:
         raise UsageError(f"batch {batch}; expected at least 1 image")
     recipe = {"encoder": encoder.describe(), "part_rows": part_rows, "store": store}

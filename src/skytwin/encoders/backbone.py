@@ -21,6 +21,7 @@ from huggingface_hub.utils import get_session  # type: ignore[attr-defined]
 from safetensors.torch import load_file
 
 from skytwin.encoders.encoder import fingerprint
+from skytwin.encoders.on_device import DeviceRun
 from skytwin.encoders.runtime import (
     Precision,
     Run,
@@ -71,6 +72,8 @@ class BackboneNetwork:
         Length of a vector.
     fingerprint : str
         Hash of timm's name and all weights.
+    on_device : DeviceRun or None
+        Where it runs on a GPU: what takes planes there in place of prepared images.
     """
 
     def __init__(
@@ -103,6 +106,7 @@ class BackboneNetwork:
         self.dim = self._measure_dim()
         if runtime == "openvino":
             self._run = openvino_run(model, self.channels, self.size, precision)
+        self.on_device = self._run if isinstance(self._run, DeviceRun) else None
 
     def forward(self, x_BCHW: np.ndarray) -> np.ndarray:
         """Vectors ``(n, dim)`` of prepared images ``(n, channels, size, size)``."""

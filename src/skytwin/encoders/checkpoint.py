@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save
 
 from skytwin.encoders.bundled import WEIGHTS_FILE, name_of, weights_path
 from skytwin.encoders.encoder import fingerprint
+from skytwin.encoders.on_device import DeviceRun
 from skytwin.encoders.runtime import (
     check_precision,
     choose_device,
@@ -38,6 +39,8 @@ class TrainedNetwork:
         Length of a vector.
     fingerprint : str
         Hash of name and weights.
+    on_device : DeviceRun or None
+        Where it runs on a GPU: what takes planes there in place of prepared images.
     """
 
     def __init__(
@@ -66,6 +69,7 @@ class TrainedNetwork:
             self._run = openvino_run(encoder, channels, size, precise)
         else:
             self._run = torch_run(encoder, chosen, precise)
+        self.on_device = self._run if isinstance(self._run, DeviceRun) else None
         self.dim = int(self.forward(np.zeros((1, channels, size, size), np.float32)).shape[1])
 
     def forward(self, x_BCHW: np.ndarray) -> np.ndarray:

@@ -63,6 +63,13 @@ class Network(Protocol):
         """Write into the folder what cannot be had elsewhere; say, JSON-able, what lies where."""
 
 
+class OnDevice(Protocol):
+    """A network on a GPU: see `skytwin.encoders.on_device.DeviceRun`."""
+
+    def vectors(self, p_NPHW: np.ndarray, prepare: Prepare, orbit: Orbit, batch: int) -> np.ndarray:
+        """The mean over an orbit's views of what `Prepare.planes` gave, shape (n, dim)."""
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Encoder:
     """What turns cutouts into vectors; all that shapes a vector is in its fingerprint.
@@ -137,6 +144,11 @@ class Encoder:
             content["precision"] = self.precision
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
 
+    @property
+    def on_device(self) -> OnDevice | None:
+        """Where its network runs, if that is a GPU; it does the rest of the preparation there."""
+        return getattr(self.network, "on_device", None)
+
     def encode(self, flux: np.ndarray, batch: int = 32) -> np.ndarray:
         """Vectors of images.
 
@@ -173,6 +185,10 @@ class Encoder:
         """Of a few images, before the root is taken."""
         parts = []
         for prepare in self.crops:
+            if self.on_device is not None:
+                planes = prepare.planes(flux)
+                parts.append(self.on_device.vectors(planes, prepare, self.orbit, batch))
+                continue
             x = prepare(flux)
             stack = orbit_views(x, self.orbit)
             views = stack.reshape(-1, *x.shape[1:])

@@ -22,6 +22,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 import torch
 
+from skytwin.encoders.on_device import DeviceRun
 from skytwin.errors import UsageError, one_of, unknown
 from skytwin.threads import thread_count
 
@@ -112,21 +113,20 @@ def check_precision(wanted: str, device: torch.device, runtime: str) -> Precisio
 
 
 def torch_run(model: Any, device: torch.device, precision: Precision = "f32") -> Run:
-    """Run a model in evaluation mode with torch, channels last."""
-    placed = model.eval().to(device=device, memory_format=torch.channels_last)
+    """Run a model in evaluation mode with torch, channels last; a `DeviceRun` on a GPU."""
+    if device.type == "cuda":
+        return DeviceRun(model, device, precision)
+    placed = model.eval().to(memory_format=torch.channels_last)
     alone = threading.Lock()  # torch spreads one pass over all processors by itself
 
     def run(x_BCHW: np.ndarray) -> np.ndarray:
-        x = torch.from_numpy(x_BCHW)
-        if device.type == "cuda":
-            x = x.pin_memory()
         with (
             alone,
             torch.inference_mode(),
-            torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"),
+            torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"),
         ):
-            there = x.to(device, memory_format=torch.channels_last, non_blocking=True)
-            return np.asarray(placed(there).float().cpu().numpy())
+            there = torch.from_numpy(x_BCHW).contiguous(memory_format=torch.channels_last)
+            return np.asarray(placed(there).float().numpy())
 
     return run
 

@@ -245,11 +245,14 @@ def _fit(
             enable_model_summary=False,
             use_distributed_sampler=False,
         )
-        batches = training_batches(
-            data, schedule, seed, lambda: module.global_step, lambda: trainer.global_rank, world
-        )
+        share: dict[str, Any] = {
+            "rank": lambda: trainer.global_rank,
+            "world": world,
+            "pinned": target.type == "cuda",
+        }
+        batches = training_batches(data, schedule, seed, lambda: module.global_step, **share)
         validation = (
-            validation_batches(data, recipe.batch, lambda: trainer.global_rank, world)
+            validation_batches(data, recipe.batch, **share)
             if len(data.images) > data.count
             else None
         )

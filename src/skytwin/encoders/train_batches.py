@@ -15,6 +15,7 @@ import torch
 from skytwin.encoders.balance import draw
 from skytwin.encoders.objective import Batch
 from skytwin.encoders.training_set import TrainingSet
+from skytwin.threads import Threads
 
 __all__ = ["Schedule", "generator", "training_batches", "validation_batches"]
 
@@ -78,57 +79,71 @@ def training_batches(
     step: Callable[[], int],
     rank: Callable[[], int],
     world: int,
+    *,
+    pinned: bool = False,
 ) -> _Loader:
     """An iterable of the batches of the current segment, this process's share of each.
 
     The segment goes by the step: Lightning, when it resumes, begins to read before it has counted
-    the epoch that it begins.
+    the epoch that it begins. ``pinned``: in memory from which a GPU is sent them while it works.
     """
     return _Loader(
-        lambda: _segment(data, schedule, seed, schedule.segment_of(step()), rank(), world)
+        data,
+        lambda: _segment(data, schedule, seed, schedule.segment_of(step()), rank(), world),
+        pinned,
     )
 
 
 def validation_batches(
-    data: TrainingSet, batch: int, rank: Callable[[], int], world: int
+    data: TrainingSet,
+    batch: int,
+    rank: Callable[[], int],
+    world: int,
+    *,
+    pinned: bool = False,
 ) -> _Loader:
     """An iterable of the validation images, in order, this process's share."""
 
-    def every() -> Iterator[Batch]:
+    def every() -> Iterator[np.ndarray]:
         for start in range(data.count, len(data.images), batch):
             rows = np.arange(start, min(start + batch, len(data.images)))
             # As many in every process, since they compare theirs with each other's.
             rows = rows[: len(rows) // world * world]
             if len(rows):
-                yield _take(data, rows[rank() :: world])
+                yield rows[rank() :: world]
 
-    return _Loader(every)
+    return _Loader(data, every, pinned)
 
 
 class _Loader:
-    """What Lightning can iterate over again and again."""
+    """What Lightning can iterate over again and again; a batch is read during the step before."""
 
-    def __init__(self, make: Callable[[], Iterator[Batch]]) -> None:
-        self._make = make
+    def __init__(
+        self, data: TrainingSet, rows: Callable[[], Iterator[np.ndarray]], pinned: bool
+    ) -> None:
+        self._data, self._rows, self._pinned = data, rows, pinned
 
     def __iter__(self) -> Iterator[Batch]:
-        return self._make()
+        return Threads(1).in_order(self._take, self._rows())
+
+    def _take(self, rows: np.ndarray, _: None) -> Batch:
+        # Sorted, so that the disk is read forwards; within a batch the order means nothing.
+        rows = np.sort(rows)
+        data = self._data
+        x_BCHW = torch.from_numpy(data.images[rows].astype(np.float32))
+        condition = None if data.condition is None else torch.from_numpy(data.condition[rows])
+        if self._pinned:
+            x_BCHW = x_BCHW.pin_memory()
+            condition = None if condition is None else condition.pin_memory()
+        return Batch(x_BCHW=x_BCHW, condition_BK=condition)
 
 
 def _segment(
     data: TrainingSet, schedule: Schedule, seed: int, number: int, rank: int, world: int
-) -> Iterator[Batch]:
+) -> Iterator[np.ndarray]:
     epoch, parts = schedule.segment(number)
     rng = np.random.default_rng([seed, _ORDER, epoch])
     order = rng.permutation(data.count) if data.rate is None else draw(data.rate, rng)
     for part in parts:
         rows = order[part * schedule.batch : (part + 1) * schedule.batch]
-        yield _take(data, rows[rank::world])
-
-
-def _take(data: TrainingSet, rows: np.ndarray) -> Batch:
-    # Sorted, so that the disk is read forwards; within a batch the order means nothing.
-    rows = np.sort(rows)
-    images = torch.from_numpy(data.images[rows].astype(np.float32))
-    condition = None if data.condition is None else torch.from_numpy(data.condition[rows])
-    return Batch(x_BCHW=images, condition_BK=condition)
+        yield rows[rank::world]

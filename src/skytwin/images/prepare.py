@@ -148,6 +148,39 @@ class Prepare:
         Mismatch
             Not C bands, or images smaller than the crop.
         """
+        images = self.planes(flux)
+        out = np.empty((len(images), self.channels, self.size, self.size), dtype=np.float32)
+        resized = np.empty((images.shape[1], self.size, self.size), dtype=np.float32)
+        mean, std = (np.array(v, dtype=np.float32)[:, None, None] for v in (self.mean, self.std))
+        how = _INTERPOLATIONS[self.interpolation]
+        repeated = list(self.channel_planes) if 1 < len(resized) < self.channels else None
+        # Image by image, so that one is finished while it is in the processor's cache.
+        for image, target in zip(images, out, strict=True):
+            for band, plane in zip(image, resized, strict=True):
+                cv2.resize(band, (self.size, self.size), dst=plane, interpolation=how)
+            if self.interpolation == "bicubic":
+                np.clip(resized, 0, 1, out=resized)
+            np.subtract(resized if repeated is None else resized[repeated], mean, out=target)
+            np.divide(target, std, out=target)
+        return out
+
+    def planes(self, flux: np.ndarray) -> np.ndarray:
+        """The first four steps: what is left to do needs no flux, and can be done elsewhere.
+
+        Parameters
+        ----------
+        flux : ndarray, shape (n, C, H, W)
+
+        Returns
+        -------
+        ndarray, shape (n, P, crop, crop), float32
+            In [0, 1], finite; a plane for each mix, once where it is repeated.
+
+        Raises
+        ------
+        Mismatch
+            As for a call.
+        """
         if flux.ndim != 4 or flux.shape[1] != len(self.bands):
             raise Mismatch(
                 f"images of shape {flux.shape}; expected (n, {len(self.bands)}, H, W) with the "
@@ -158,22 +191,23 @@ class Prepare:
                 f"images of {flux.shape[3]}x{flux.shape[2]} pixels; this encoder looks at the "
                 f"central {self.crop}x{self.crop}: give larger ones"
             )
-        images, repeats = self._mixed(central(flux, self.crop))
-        images = self.stretch(images)
+        images = self.stretch(self._mixed(central(flux, self.crop)))
         _fill_gaps(images)
-        out = np.empty((len(images), self.channels, self.size, self.size), dtype=np.float32)
-        resized = np.empty((images.shape[1], self.size, self.size), dtype=np.float32)
-        mean, std = (np.array(v, dtype=np.float32)[:, None, None] for v in (self.mean, self.std))
+        return images
+
+    @property
+    def channel_planes(self) -> tuple[int, ...]:
+        """Which of the planes each channel shows."""
+        distinct = self._distinct
+        if len(distinct) in (1, self.channels):
+            return tuple(range(self.channels)) if len(distinct) > 1 else (0,) * self.channels
+        return tuple(distinct.index(mix) for mix in self.mix)
+
+    def resampling(self) -> np.ndarray:
+        """The resize of planes as a matrix A, shape (size, crop): ``A @ plane @ A.T``."""
+        unit = np.eye(self.crop, dtype=np.float32)
         how = _INTERPOLATIONS[self.interpolation]
-        # Image by image, so that one is finished while it is in the processor's cache.
-        for image, target in zip(images, out, strict=True):
-            for band, plane in zip(image, resized, strict=True):
-                cv2.resize(band, (self.size, self.size), dst=plane, interpolation=how)
-            if self.interpolation == "bicubic":
-                np.clip(resized, 0, 1, out=resized)
-            np.subtract(resized if repeats is None else resized[repeats], mean, out=target)
-            np.divide(target, std, out=target)
-        return out
+        return np.asarray(cv2.resize(unit, (self.crop, self.size), interpolation=how))
 
     def gaps(self, flux: np.ndarray) -> np.ndarray:
         """Where a prepared image has no data: whatever takes from a pixel that has none.
@@ -187,27 +221,25 @@ class Prepare:
         -------
         ndarray, shape (n, channels, size, size), bool
         """
-        images, repeats = self._mixed(central(flux, self.crop))
-        missing = ~np.isfinite(images)
+        missing = ~np.isfinite(self._mixed(central(flux, self.crop)))
         out = np.zeros((*missing.shape[:2], self.size, self.size), dtype=bool)
         for image, band in np.argwhere(missing.any(axis=(2, 3))):
             plane = missing[image, band].astype(np.float32)
             how = cv2.INTER_AREA if self.size < self.crop else cv2.INTER_LINEAR
             out[image, band] = cv2.resize(plane, (self.size, self.size), interpolation=how) > 0
-        if repeats is not None:
-            return out[:, repeats]
-        return np.broadcast_to(out, (len(out), self.channels, self.size, self.size)).copy()
+        return out[:, list(self.channel_planes)]
 
-    def _mixed(self, flux: np.ndarray) -> tuple[np.ndarray, list[int] | None]:
-        """The distinct mixes of bands, and which of them goes to which channel."""
+    @property
+    def _distinct(self) -> list[BandMix]:
+        """The mixes, each once."""
         # Lupton's colours come from its three bands at once, even where two are the same.
-        distinct = list(self.mix if self.stretch.function == "lupton" else dict.fromkeys(self.mix))
-        index = [[self.bands.index(name) for name in mix] for mix in distinct]
+        return list(self.mix if self.stretch.function == "lupton" else dict.fromkeys(self.mix))
+
+    def _mixed(self, flux: np.ndarray) -> np.ndarray:
+        """The distinct mixes of bands, shape (n, P, H, W) float32."""
+        index = [[self.bands.index(name) for name in mix] for mix in self._distinct]
         with np.errstate(invalid="ignore"):  # infinities that cancel
-            chosen = np.stack([flux[:, i].mean(axis=1, dtype=np.float32) for i in index], axis=1)
-        if len(distinct) in (1, self.channels):
-            return chosen, None
-        return chosen, [distinct.index(mix) for mix in self.mix]
+            return np.stack([flux[:, i].mean(axis=1, dtype=np.float32) for i in index], axis=1)
 
     def to_dict(self) -> dict[str, Any]:
         """JSON-able form."""

@@ -220,7 +220,7 @@ def _samples(images: Written) -> list[dict[str, Any]]:
             else f"{OTHER}: no difference shown",
         )
         for row in images.rows("light")
-        if row["name"] == "extent"
+        if (row["name"], row["latents"]) == ("extent", "prior")
     ]
 
 
