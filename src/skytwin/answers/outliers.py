@@ -7,7 +7,7 @@ need not be where the density is low at all. No object is scored by a model that
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -223,18 +223,14 @@ def outliers(
             raise UsageError(f"--against {name}=...: that name is taken; choose another")
         kept = _apart(other, base, used.group_arcsec, name, notes)
         others[name] = part_of(name, other, kept, used.group_arcsec)
-    for part in (base, own, *others.values()):
-        if len(part.rows) < (_FEWEST if part is base else 1):
-            raise DataError(
-                f"{part.name}: {len(part.rows)} object(s) are left; expected at least "
-                f"{_FEWEST if part is base else 1}: choose a wider --where or another set"
-            )
+    _require_enough(base, (own, *others.values()))
     standard, found, flows = score_sets(
         base, others, check_methods(used.methods), flow, folds=used.folds,
         group_arcsec=used.group_arcsec, seed=used.seed, steps=steps, quiet=quiet,
     )  # fmt: skip
     scored = found.pop("", standard)
     if reference is None and scored is not standard:
+        others.clear()  # millions of rows, perhaps
         scored = joined(own, standard, scored)
     seen = int(np.isnan(scored.scores.get("flow", np.zeros(1))).sum())
     if seen:
@@ -255,6 +251,15 @@ def outliers(
         settings=used,
         label=label,
     )
+
+
+def _require_enough(base: Part, others: Iterable[Part]) -> None:
+    for part, least in ((base, _FEWEST), *((other, 1) for other in others)):
+        if len(part.rows) < least:
+            raise DataError(
+                f"{part.name}: {len(part.rows)} object(s) are left; expected at least {least}: "
+                "choose a wider --where or another set"
+            )
 
 
 def _flow(used: OutlierSettings, embeddings: Embeddings) -> Any:
@@ -300,7 +305,7 @@ def _table(scored: Scored, reference: Scored, label: str | None) -> pa.Table:
     ids, others = part.embeddings.column("id"), reference.part.embeddings.column("id")
     near = scored.near
     columns: dict[str, Any] = {
-        "rank": np.arange(1, len(order) + 1),
+        "rank": np.arange(1, len(order) + 1, dtype=np.int32),
         "id": ids.take(pa.array(part.rows[order])),
     }
     for method in (ENSEMBLE, *(name for name in scored.scores if name != ENSEMBLE)):

@@ -121,12 +121,12 @@ class Scored:
     scores : dict of str to ndarray, shape (n,)
         By method; higher is odder. NaN where the flow has seen the object. ``ensemble`` is the
         mean of the percentiles.
-    percentiles : dict of str to ndarray, shape (n,)
+    percentiles : dict of str to ndarray, shape (n,), float32
         Among the reference, 0 to 100; of the ensemble, too.
     near : Near
         The nearest reference object and the distance to it and to the 25th, the object's own group
         left out.
-    near_percentile : ndarray, shape (n, 2)
+    near_percentile : ndarray, shape (n, 2), float32
         Percentiles of the distance to the nearest and to the 25th among those of the reference.
     """
 
@@ -228,7 +228,8 @@ def scored_by(
             reference, own = -flow.held_out, False
         if len(found) == 1:
             folds = np.zeros(len(reference), dtype=np.int64)
-        percentiles[method] = percentile(found, reference, folds, itself=own)
+        # To seven digits: for millions of objects the room counts.
+        percentiles[method] = percentile(found, reference, folds, itself=own).astype(np.float32)
     nearest = [
         percentile(
             near.distance[None, :, place],
@@ -243,7 +244,7 @@ def scored_by(
         scores=scores,
         percentiles=percentiles,
         near=Near.of(near),
-        near_percentile=np.stack(nearest, axis=1),
+        near_percentile=np.stack(nearest, axis=1, dtype=np.float32, casting="same_kind"),
     )
 
 
@@ -251,7 +252,7 @@ def with_ensemble(one: Scored, reference: Scored, methods: tuple[Method, ...]) -
     """The same with the mean of the percentiles, and its percentile among the reference."""
     means = []
     for scored in (one, reference):
-        stacked = np.stack([scored.percentiles[method] for method in methods])
+        stacked = np.stack([scored.percentiles[method] for method in methods], dtype=np.float64)
         known = ~np.isnan(stacked)
         total = np.where(known, stacked, 0.0).sum(axis=0)
         count = known.sum(axis=0)
@@ -260,5 +261,7 @@ def with_ensemble(one: Scored, reference: Scored, methods: tuple[Method, ...]) -
     fold = np.zeros(len(ordinary), dtype=np.int64)
     rank = percentile(own[None], ordinary, fold, itself=one is reference)
     return replace(
-        one, scores={**one.scores, ENSEMBLE: own}, percentiles={**one.percentiles, ENSEMBLE: rank}
+        one,
+        scores={**one.scores, ENSEMBLE: own},
+        percentiles={**one.percentiles, ENSEMBLE: rank.astype(np.float32)},
     )
