@@ -1,7 +1,7 @@
 """Permutation importances of a forest: scikit-learn's, and those that ask again where it matters.
 
-    python benchmarks/shuffles.py                # a minute
-    python benchmarks/shuffles.py --dim 1280 --rounds 1
+    python benchmarks/shuffles.py                # two minutes
+    python benchmarks/shuffles.py --dim 64
 
 A forest of 100 trees on vectors of which few numbers tell something; five shuffles of each.
 """
@@ -25,7 +25,7 @@ from skytwin.threads import thread_count
 REPEATS = 5
 
 
-def measure(rows: int = 900, dim: int = 64, rounds: int = 3) -> list[Row]:
+def measure(rows: int = 900, dim: int = 256, rounds: int = 2) -> list[Row]:
     """Seconds of all shuffles, in turns."""
     rng = np.random.default_rng(0)
     x = features(rows + 1000, dim)
@@ -68,8 +68,8 @@ def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rows", type=int, default=900)
-    parser.add_argument("--dim", type=int, default=64)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--dim", type=int, default=256)
+    parser.add_argument("--rounds", type=int, default=2)
     given = parser.parse_args()
     print(f"{table(measure(given.rows, given.dim, given.rounds))}\n\n{machine()}")
 
