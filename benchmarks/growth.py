@@ -79,17 +79,20 @@ def commands(folder: Path) -> dict[str, list[str]]:
     emb, catalog = str(folder / "adopt"), str(folder / "catalog.parquet")
     pixels, index = str(folder / "embed"), str(folder / "index")
     like = ["--like", "00000042", "--like", "00000077"]
+    # What an array's rows are called: their numbers, as wide as the last.
+    wide = len(str(max(int(folder.name or 1) - 1, 0)))
+    seen = ["--like", f"{42:0{wide}d}", "--like", f"{77:0{wide}d}"]
     return {
         "adopt": ["adopt", str(folder / "vectors.npy"), "--catalog", catalog],
         "ingest": ["ingest", str(folder / "images.npy"), "--pixel-scale", "1"],
         "embed": ["embed", str(folder / "ingest"), "--encoder", "pca:64"],
         "search": ["search", emb, *like, "--exact"],
         "index": ["index", emb],
-        "search, index": ["search", emb, *like, "--index", index],
+        "search index": ["search", emb, *like, "--index", index],
         "purity": ["purity", emb, *like, "--positive", "kind=rare"],
         "compare": ["compare", emb, "--positive", "kind=rare"],
         "certify plan": ["certify", "plan", emb, *like],
-        "audit": ["audit", pixels, *like],
+        "audit": ["audit", pixels, *seen],
         "twins": ["twins", emb],
         "outliers": ["outliers", emb],
         "probe": ["probe", emb, "--label", "kind", "--split", "split"],
