@@ -29,6 +29,6 @@ def save_comparison(found: Comparison, run: Run | None, save: list[Path]) -> str
 
 
 def _drawn(found: Comparison) -> Any:
-    from skytwin.answers import figures  # matplotlib only when a picture is drawn
+    from skytwin.answers import figures_compare  # matplotlib only when a picture is drawn
 
-    return figures.comparison(found)
+    return figures_compare.comparison(found)

@@ -109,6 +109,6 @@ def save_picture(
     drawn: Any, path: Path, meta: Mapping[str, str], *, overwrite: bool = False
 ) -> None:
     """Write one drawing, with where it comes from."""
-    from skytwin.answers import figures
+    from skytwin.answers import figures_style  # not all figures, with what they import
 
-    figures.save(drawn, path, meta, overwrite=overwrite)
+    figures_style.save(drawn, path, meta, overwrite=overwrite)

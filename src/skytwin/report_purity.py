@@ -103,12 +103,15 @@ def _carried(carried: Carried) -> list[str]:
 
 def save_purity(found: PurityFindings, out: Path | None, save: list[Path]) -> str:
     """Write a result folder and single files for a purity curve; say what was written."""
-    from skytwin.answers import figures
+    from skytwin.answers import figures_curves
 
     curve = found.curve
     meta = curve.describe()
     save_each(
-        save, lambda: figures.purity_curve(curve, threshold=found.threshold), curve.table, meta
+        save,
+        lambda: figures_curves.purity_curve(curve, threshold=found.threshold),
+        curve.table,
+        meta,
     )
     if out is None:
         return written(save)
@@ -118,15 +121,15 @@ def save_purity(found: PurityFindings, out: Path | None, save: list[Path]) -> st
         write_table(curve.table, where / "purity.parquet", meta)
         (where / "report.txt").write_text(describe_purity(found) + "\n", encoding="utf-8")
         drawings: dict[str, Any] = {
-            "purity": lambda: figures.purity_curve(curve, threshold=found.threshold),
-            "distances": lambda: figures.distance_histogram(curve),
+            "purity": lambda: figures_curves.purity_curve(curve, threshold=found.threshold),
+            "distances": lambda: figures_curves.distance_histogram(curve),
         }
         composition = found.composition
         if composition is not None:
             write_table(composition.table, where / "composition.csv", meta)
-            drawings["composition"] = lambda: figures.composition(composition)
+            drawings["composition"] = lambda: figures_curves.composition(composition)
         if found.others:
             curves = {found.name: curve, **found.others}
-            drawings["ablation"] = lambda: figures.ablation(curves)
+            drawings["ablation"] = lambda: figures_curves.ablation(curves)
         draw_pictures(where, drawings, meta)
     return written([*save, out])

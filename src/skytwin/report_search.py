@@ -105,10 +105,10 @@ def save_matches(trusted: Trust, out: Path | None, save: list[Path], look: Look)
 
 
 def _mosaic(matches: Matches, look: Look) -> Any:
-    from skytwin.answers import figures
+    from skytwin.answers import figures_mosaic
     from skytwin.images.display import parse_display
 
-    return figures.mosaic(
+    return figures_mosaic.mosaic(
         matches,
         side=look.side,
         label=look.label,
@@ -129,18 +129,18 @@ def _no_mosaic(embeddings: Embeddings, look: Look) -> str | None:
 
 def _trust_drawings(trusted: Trust) -> dict[str, Any]:
     """What there is to draw of chance and probability, by file name."""
-    from skytwin.answers import figures
+    from skytwin.answers import figures_trust
 
     drawings: dict[str, Any] = {}
     chance, calibration = trusted.significance, trusted.calibration
     if chance is not None and len(trusted.matches):
-        drawings["chance"] = lambda: figures.null_distribution(chance)
+        drawings["chance"] = lambda: figures_trust.null_distribution(chance)
     if calibration is not None:
-        drawings["reliability"] = lambda: figures.reliability_diagram(calibration)
+        drawings["reliability"] = lambda: figures_trust.reliability_diagram(calibration)
     return drawings
 
 
 def _histogram(matches: Matches) -> Any:
-    from skytwin.answers import figures
+    from skytwin.answers import figures_curves
 
-    return figures.distance_histogram(matches)
+    return figures_curves.distance_histogram(matches)

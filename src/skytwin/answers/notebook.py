@@ -10,7 +10,8 @@ import pyarrow as pa
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from skytwin.answers.figures import mosaic, purity_curve
+from skytwin.answers.figures_curves import purity_curve
+from skytwin.answers.figures_mosaic import mosaic
 from skytwin.answers.figures_style import figure_of
 from skytwin.answers.purity import PurityCurve
 from skytwin.answers.search import Matches

@@ -141,7 +141,7 @@ class Matches:
 
     def mosaic(self, side: int = 5, **settings: Any) -> Any:
         """The nearest ``side`` x ``side`` as pictures; see `skytwin.figures.mosaic`."""
-        from skytwin.answers.figures import mosaic  # matplotlib only when a picture is drawn
+        from skytwin.answers.figures_mosaic import mosaic  # matplotlib only when a picture is drawn
 
         return mosaic(self, side=side, **settings)
 
