@@ -55,7 +55,6 @@ class Work:
         self._steps, self._quiet = steps, quiet
         self._mark = real.digest()
         self._latents: FittedLatents | None = None
-        self._kind: Latents = "prior"
 
     def fit_latents(self, x_NCHW: np.ndarray, condition_NK: np.ndarray | None) -> None:
         """Top latents of samples come from a Gaussian fitted to those of some images."""
@@ -71,7 +70,7 @@ class Work:
 
         found = self._in_parts("latents", ("latents",), len(x_NCHW), _ENCODED * size, drawn)
         top = np.concatenate([one["top"] for one in found])
-        self._latents, self._kind = FittedLatents.fit(top, condition_NK), "fitted"
+        self._latents = FittedLatents.fit(top, condition_NK)
 
     def _sample(
         self, count: int, temperature: float, condition_NK: np.ndarray | None, first: int
@@ -232,6 +231,10 @@ class Work:
         ]
         made = [one["image"] for one in self._steps.make("panels", jobs, quiet=self._quiet)]
         return np.stack(made[: len(TEMPERATURES)]), np.stack(made[len(TEMPERATURES) :])
+
+    @property
+    def _kind(self) -> Latents:
+        return "prior" if self._latents is None else "fitted"
 
     def _of(self, name: str) -> Step:
         """A set of images in the name of a step."""

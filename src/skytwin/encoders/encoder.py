@@ -183,21 +183,18 @@ class Encoder:
 
     def _vectors(self, flux: np.ndarray, batch: int) -> np.ndarray:
         """Of a few images, before the root is taken."""
-        parts = []
-        for prepare in self.crops:
-            if self.on_device is not None:
-                planes = prepare.planes(flux)
-                parts.append(self.on_device.vectors(planes, prepare, self.orbit, batch))
-                continue
-            x = prepare(flux)
-            stack = orbit_views(x, self.orbit)
-            views = stack.reshape(-1, *x.shape[1:])
-            passes = [
-                self.network.forward(views[i : i + batch]) for i in range(0, len(views), batch)
-            ]
-            of_views = np.concatenate(passes).reshape(len(stack), len(x), self.network.dim)
-            parts.append(of_views.mean(axis=0, dtype=np.float32))
-        return np.concatenate(parts, axis=1)
+        return np.concatenate([self._of_crop(one, flux, batch) for one in self.crops], axis=1)
+
+    def _of_crop(self, prepare: Prepare, flux: np.ndarray, batch: int) -> np.ndarray:
+        device = self.on_device
+        if device is not None:
+            return device.vectors(prepare.planes(flux), prepare, self.orbit, batch)
+        x = prepare(flux)
+        stack = orbit_views(x, self.orbit)
+        views = stack.reshape(-1, *x.shape[1:])
+        passes = [self.network.forward(views[i : i + batch]) for i in range(0, len(views), batch)]
+        of_views = np.concatenate(passes).reshape(len(stack), len(x), self.network.dim)
+        return np.asarray(of_views.mean(axis=0, dtype=np.float32))
 
     def describe(self) -> dict[str, Any]:
         """All that shapes a vector, JSON-able; what lies where is only in `save`'s file."""

@@ -6,25 +6,41 @@ otherwise lies elsewhere and nothing is taken for what it is not. A run that was
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from skytwin.artefact import MANIFEST, Manifest, canonical
+from skytwin.answers.resume import Steps
+from skytwin.artefact import MANIFEST, Manifest, Parent, canonical
 from skytwin.embeddings.table import Embeddings
 from skytwin.errors import UsageError
 from skytwin.files import hash_file
 from skytwin.images.cutouts import Cutouts
+from skytwin.run import Run
 from skytwin.verbs import ingest
 from skytwin.verbs_embed import embed
 
-__all__ = ["embedded", "ingested", "is_cutouts", "source_digest", "stage"]
+__all__ = ["embedded", "ingested", "is_cutouts", "kept_steps", "source_digest", "stage"]
 
 
 def stage(home: Path, name: str, asked: Mapping[str, Any]) -> Path:
     """The folder of an artefact, by its name and all that shapes it."""
     return home / f"{name}-{hashlib.sha256(canonical(dict(asked)).encode()).hexdigest()[:10]}"
+
+
+@contextlib.contextmanager
+def kept_steps(
+    home: Path, name: str, settings: Mapping[str, Any], parents: Mapping[str, Parent]
+) -> Iterator[Steps]:
+    """Steps of a section that takes long, kept for the next time it is written."""
+    told = {"settings": settings, **{key: one.fingerprint for key, one in parents.items()}}
+    # Never finished: what is kept there is read again where the section is written again.
+    with Run(
+        stage(home, name, told), kind=name, recipe=settings, inputs={}, parents=parents
+    ) as run:
+        yield Steps(run)
 
 
 def source_digest(path: Path | None) -> str | None:

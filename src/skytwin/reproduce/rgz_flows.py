@@ -11,14 +11,12 @@ import numpy as np
 from skytwin.answers.outliers import Outliers, outliers
 from skytwin.answers.outliers_sets import ENSEMBLE
 from skytwin.answers.outliers_settings import OutlierSettings
-from skytwin.answers.resume import Steps
 from skytwin.embeddings.table import Embeddings
 from skytwin.reproduce.content import Draft, column
-from skytwin.reproduce.places import stage
+from skytwin.reproduce.places import kept_steps
 from skytwin.reproduce.rgz_encoders import like
 from skytwin.reproduce.rgz_figures import densities
 from skytwin.reproduce.rgz_inputs import LEVEL, Coded, Given
-from skytwin.run import Run
 
 __all__ = ["flows", "show_likelihoods"]
 
@@ -45,13 +43,10 @@ def flows(given: Given, coded: Coded, generated: Mapping[str, Embeddings]) -> Ou
     )  # fmt: skip
     parents = {name: each.as_parent() for name, each in
                {"unlabelled": free, "own": own, **against}.items()}  # fmt: skip
-    told = {"settings": settings.as_dict(), **{k: one.fingerprint for k, one in parents.items()}}
-    kept = stage(given.home, "flows", told)
-    # Never finished: what is kept there is read again where the section is written again.
-    with Run(kept, kind="flows", recipe=settings.as_dict(), inputs={}, parents=parents) as run:
+    with kept_steps(given.home, "flows", settings.as_dict(), parents) as steps:
         found = outliers(
             own, settings, reference=like(free, own), against=against, label="fr",
-            steps=Steps(run), quiet=given.asked.quiet,
+            steps=steps, quiet=given.asked.quiet,
         )  # fmt: skip
     # Ordered by the likelihood itself: percentiles of several folds may disagree.
     scores = {**found.scored.scores, ENSEMBLE: found.scored.scores["flow"]}

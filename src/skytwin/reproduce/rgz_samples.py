@@ -18,12 +18,10 @@ from skytwin.answers.figures_generate import (
 from skytwin.answers.generate import Generated, generate
 from skytwin.answers.generate_latents import LATENTS
 from skytwin.answers.generate_steps import SAMPLES
-from skytwin.answers.resume import Steps
 from skytwin.artefact import Manifest
 from skytwin.reproduce.content import Draft, Written, column
-from skytwin.reproduce.places import stage
+from skytwin.reproduce.places import kept_steps
 from skytwin.reproduce.rgz_inputs import Coded, Given
-from skytwin.run import Run
 
 __all__ = ["images"]
 
@@ -103,14 +101,11 @@ def _made(given: Given, coded: Coded, folder: Path) -> tuple[Generated, Generate
         "vdvae": coded.embeddings["mirabest"].as_parent(),
         "unlabelled": given.unlabelled.cutouts.as_parent(),
     }
-    told = {"settings": settings, **{key: one.fingerprint for key, one in parents.items()}}
-    kept = stage(given.home, "samples", told)
-    # Never finished: what is kept there is read again where the section is written again.
-    with Run(kept, kind="samples", recipe=settings, inputs={}, parents=parents) as run:
+    with kept_steps(given.home, "samples", settings, parents) as steps:
         found, fitted = (
             generate(
                 generator, data=_data(given, generator.manifest), latents=latents,
-                steps=Steps(run), quiet=given.asked.quiet, **settings,
+                steps=steps, quiet=given.asked.quiet, **settings,
             )
             for latents in LATENTS
         )  # fmt: skip
