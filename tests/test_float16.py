@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 
 from command import done, images, skytwin
 from skytwin.embeddings import half
-from skytwin.embeddings.metric import product, scorer
+from skytwin.embeddings.metric import scorer
 from skytwin.embeddings.neighbours import nearest
 from skytwin.embeddings.neighbours_many import nearest_many
+from skytwin.embeddings.product import product
 from skytwin.embeddings.ranker import Combined
 from skytwin.embeddings.table import Embeddings
 from skytwin.embeddings.vectors import Vectors, measure, stored_as, widened

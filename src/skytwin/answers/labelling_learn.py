@@ -23,7 +23,8 @@ from scipy.special import logit as logit_of
 from skytwin.answers.calibrate_fit import fit_logistic
 from skytwin.answers.query import Reference, same_object
 from skytwin.embeddings.learned import BACKGROUND, RIDGE_PER_FEATURE, learn_logistic
-from skytwin.embeddings.metric import product, scorer
+from skytwin.embeddings.metric import scorer
+from skytwin.embeddings.product import product
 from skytwin.embeddings.ranker import negative_share
 from skytwin.embeddings.table import Embeddings
 from skytwin.errors import UsageError

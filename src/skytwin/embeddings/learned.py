@@ -20,7 +20,8 @@ import numpy as np
 from scipy.special import expit
 from threadpoolctl import threadpool_limits
 
-from skytwin.embeddings.metric import Rough, Scorer, product, product_error
+from skytwin.embeddings.metric import Rough, Scorer
+from skytwin.embeddings.product import product, product_error
 from skytwin.embeddings.ranker import Combined, Scores, negative_share
 from skytwin.embeddings.sample import Sample
 from skytwin.embeddings.vectors import Block, Statistics

@@ -14,35 +14,27 @@ float64 has to settle. The last two are computed in float64 throughout.
 
 from __future__ import annotations
 
-import functools
-import os
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numpy as np
 
-from skytwin.embeddings.half import products
 from skytwin.embeddings.names import Metric
+from skytwin.embeddings.product import UNIT, narrow_product, product, product_error
 from skytwin.embeddings.sample import Sample
 from skytwin.embeddings.vectors import Block, Statistics, cache_rows, widened
 from skytwin.errors import DataError, Mismatch, UsageError
-from skytwin.threads import thread_count
 
 __all__ = [
+    "Near",
     "Rough",
     "Scorer",
-    "product",
-    "product_error",
     "scorer",
 ]
 
 _CSLS_NEIGHBOURS = 10
 # Two float64 products of another order differ by less.
 _SLACK = 1e-9
-_FEW_COLUMNS = 8
-# So many numbers are multiplied by one thread before a second has begun.
-_WORTH_THREADS = 1 << 20
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -51,6 +43,25 @@ class Rough:
 
     lower: np.ndarray
     upper: np.ndarray
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Near:
+    """Bounds of m distances of a block, each (m,): of its row ``row`` to reference ``column``."""
+
+    row: np.ndarray
+    column: np.ndarray
+    lower: np.ndarray
+    upper: np.ndarray
+
+    def only(self, some: np.ndarray) -> Near:
+        """Some of them: bool (m,), or their places."""
+        return Near(
+            row=self.row[some],
+            column=self.column[some],
+            lower=self.lower[some],
+            upper=self.upper[some],
+        )
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -68,12 +79,24 @@ class Scorer:
     weighted : callable, optional
         Where a weighted sum of the distances costs no more than one of them: weights (Q,) ->
         what bounds that sum for a block, (n,) each.
+    reach : callable, optional
+        What `near` gives, where that costs less than bounds of all distances.
     """
 
     rough: Callable[[Block], Rough]
     exact: Callable[[np.ndarray], np.ndarray]
     references: np.ndarray | None = None
     weighted: Callable[[np.ndarray], Callable[[Block], Rough]] | None = None
+    reach: Callable[[Block, np.ndarray], Near] | None = None
+
+    def near(self, block: Block, limit: np.ndarray) -> Near:
+        """Bounds of the distances whose lower bound is not above their reference's limit, (Q,)."""
+        if self.reach is not None:
+            return self.reach(block, limit)
+        bounds = self.rough(block)
+        row, column = np.nonzero(bounds.lower <= limit)
+        lower, upper = bounds.lower[row, column], bounds.upper[row, column]
+        return Near(row=row, column=column, lower=lower, upper=upper)
 
 
 def scorer(
@@ -114,26 +137,35 @@ def scorer(
     return _whitened(references, sample) if metric == "whitened" else _csls(references, sample)
 
 
-def product_error(dim: int) -> float:
-    """Bound of a float32 dot product of ``dim`` terms, relative to the lengths of its factors."""
-    # Two more roundings than terms: the reference to float32, and the result.
-    unit = (dim + 2) * 2.0**-24
-    return unit / (1 - unit)
-
-
 def _euclidean(references: np.ndarray, statistics: Statistics) -> Scorer:
     matrix = np.ascontiguousarray(references.T, dtype=np.float32)
     own = np.einsum("ij,ij->i", references, references)
     gamma = product_error(len(matrix))
 
+    def bounds(
+        norms: np.ndarray, own: np.ndarray, product: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        square = norms + own - 2.0 * product
+        slack = 2.0 * gamma * np.sqrt(np.abs(norms * own)) + 1e-12 * (norms + own)
+        return np.sqrt(np.maximum(square - slack, 0.0)), np.sqrt(np.maximum(square + slack, 0.0))
+
     def rough(block: Block) -> Rough:
         norms = statistics.norms[block.rows, 0][:, None]
-        square = norms + own - 2.0 * product(block.values, matrix)
-        slack = 2.0 * gamma * np.sqrt(np.abs(norms * own)) + 1e-12 * (norms + own)
-        return Rough(
-            lower=np.sqrt(np.maximum(square - slack, 0.0)),
-            upper=np.sqrt(np.maximum(square + slack, 0.0)),
-        )
+        lower, upper = bounds(norms, own, product(block.values, matrix))
+        return Rough(lower=lower, upper=upper)
+
+    def near(block: Block, limit: np.ndarray) -> Near:
+        norms, found = statistics.norms[block.rows, 0], narrow_product(block.values, matrix)
+        with np.errstate(over="ignore", invalid="ignore"):  # lengths may be a stranger's
+            # lower <= limit where product - norm / 2 >= (own - slack - limit^2) / 2; what float32
+            # rounds away of the left side is less than `lost`.
+            widest = np.abs(norms).max(initial=0.0)
+            slack = 2.0 * gamma * np.sqrt(widest * own) + 1e-12 * (widest + own)
+            lost = 4 * UNIT * (np.sqrt(widest * own) + widest)
+            half = (0.5 * norms).astype(np.float32)[:, None]
+            row, column = _reaching(found - half, 0.5 * (own - slack - limit**2) - lost)
+            lower, upper = bounds(norms[row], own[column], found[row, column].astype(np.float64))
+        return Near(row=row, column=column, lower=lower, upper=upper).only(lower <= limit[column])
 
     def exact(vectors: np.ndarray) -> np.ndarray:
         found = np.empty((len(vectors), len(references)))
@@ -143,7 +175,7 @@ def _euclidean(references: np.ndarray, statistics: Statistics) -> Scorer:
                 column[some] = np.sqrt(np.vecdot(apart, apart))
         return found
 
-    return Scorer(rough=rough, exact=exact, references=references)
+    return Scorer(rough=rough, reach=near, exact=exact, references=references)
 
 
 def _cosine(
@@ -166,7 +198,7 @@ def _cosine(
     def weighted(weights: np.ndarray) -> Callable[[Block], Rough]:
         # Every distance is 1 less a product over one and the same length: so is their sum.
         total = (weights @ direction)[None]
-        combined = _projected(statistics, total, mean, inverse_scale, which, weights.sum())
+        combined, _ = _projected(statistics, total, mean, inverse_scale, which, weights.sum())
 
         def sums(block: Block) -> Rough:
             bounds = combined(block)
@@ -174,8 +206,10 @@ def _cosine(
 
         return sums
 
+    rough, near = _projected(statistics, direction, mean, inverse_scale, which, 1.0)
     return Scorer(
-        rough=_projected(statistics, direction, mean, inverse_scale, which, 1.0),
+        rough=rough,
+        reach=near,
         exact=exact,
         references=references,
         weighted=weighted,
@@ -189,7 +223,7 @@ def _projected(
     inverse_scale: np.ndarray,
     which: int,
     at_zero: float,
-) -> Callable[[Block], Rough]:
+) -> tuple[Callable[[Block], Rough], Callable[[Block, np.ndarray], Near]]:
     """Bounds of ``at_zero`` less the products of unit vectors with directions (Q, D)."""
     weights = direction * inverse_scale
     matrix = np.ascontiguousarray(weights.T, dtype=np.float32)
@@ -197,26 +231,52 @@ def _projected(
     width = np.sqrt(np.einsum("ij,ij->i", weights, weights))
     gamma = product_error(len(matrix))
 
-    def rough(block: Block) -> Rough:
+    def lengths(block: Block) -> tuple[np.ndarray, np.ndarray]:
+        """What a product is divided by, inverted, (n,), and by how much it may be wrong, (Q,)."""
         square = statistics.norms[block.rows]
         some = square[:, which] > 0
         # A vector of no length has no direction: as far from all as a right angle.
         over = np.zeros(len(square))
         np.sqrt(square[:, which], out=over, where=some)
         np.divide(1.0, over, out=over, where=some)
+        # The widest of the block serves all of it: one number in place of one per row.
+        with np.errstate(over="ignore", invalid="ignore"):  # lengths may be a stranger's
+            ratio = square[:, 0] * over**2
+        return over, width * np.sqrt(ratio.max(initial=0.0))
+
+    def rough(block: Block) -> Rough:
+        over, widest = lengths(block)
         distance = product(block.values, matrix)
         distance -= offset
         distance *= -over[:, None]
         distance += at_zero
-        # The widest of the block serves all of it: one number in place of one per row.
-        with np.errstate(over="ignore", invalid="ignore"):  # lengths may be a stranger's
-            ratio = square[:, 0] * over**2
-        slack = (gamma * width) * np.sqrt(ratio.max(initial=0.0)) + 1e-12
+        slack = gamma * widest + 1e-12
         upper = distance + slack
         distance -= slack
         return Rough(lower=distance, upper=upper)
 
-    return rough
+    def near(block: Block, limit: np.ndarray) -> Near:
+        (over, widest), found = lengths(block), narrow_product(block.values, matrix)
+        slack = gamma * widest + 1e-12
+        with np.errstate(over="ignore", invalid="ignore"):
+            cosine = found - offset.astype(np.float32)
+            cosine *= over.astype(np.float32)[:, None]
+            # What float32 rounds away of these is less than `lost`.
+            lost = 4 * UNIT * (widest + np.abs(offset) * over.max(initial=0.0) + abs(at_zero))
+            row, column = _reaching(cosine, at_zero - slack - limit - lost)
+        distance = (found[row, column] - offset[column]) * -over[row] + at_zero
+        lower, upper = distance - slack[column], distance + slack[column]
+        return Near(row=row, column=column, lower=lower, upper=upper).only(lower <= limit[column])
+
+    return rough, near
+
+
+def _reaching(values: np.ndarray, least: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Rows and columns of float32 values (n, Q) that are not below what their column asks, (Q,)."""
+    # Rounded downwards; what is no number stays, for float64 to judge.
+    floor = np.nextafter(least.astype(np.float32), np.float32(-np.inf))
+    found = np.flatnonzero(~(values < floor))
+    return found // values.shape[1], found % values.shape[1]
 
 
 def _whitened(references: np.ndarray, sample: Sample) -> Scorer:
@@ -266,57 +326,6 @@ def _rough_from(exact: Callable[[np.ndarray], np.ndarray]) -> Callable[[Block], 
         return Rough(lower=found - _SLACK, upper=found + _SLACK)
 
     return rough
-
-
-def product(values: np.ndarray, matrix: np.ndarray) -> np.ndarray:
-    """Values (n, D), float32 or float16, times a float32 matrix (D, Q), as float64.
-
-    A few columns are multiplied one by one with what is in the processor's cache, row by row,
-    which keeps up with memory where products of matrices do not. float16 is widened there, or
-    by faiss (`skytwin.embeddings.half`), so that memory is read at its two bytes a number.
-    """
-    count, columns = len(values), matrix.shape[1]
-    if columns > _FEW_COLUMNS and values.dtype != np.float16:
-        return np.asarray(values @ matrix, dtype=np.float64)
-    found = np.empty((count, columns), dtype=np.float32)
-    each = np.ascontiguousarray(matrix.T)
-    workers = thread_count() if values.size >= _WORTH_THREADS else 1
-    if columns > _FEW_COLUMNS or workers == 1:
-        _by_rows(values, matrix, each, found)
-    else:
-        step = -(-count // workers)
-        tasks = [
-            _workers(os.getpid(), workers).submit(
-                _by_rows, values[first : first + step], matrix, each, found[first : first + step]
-            )
-            for first in range(0, count, step)
-        ]
-        for task in tasks:
-            task.result()
-    return found.astype(np.float64)
-
-
-def _by_rows(values: np.ndarray, matrix: np.ndarray, each: np.ndarray, found: np.ndarray) -> None:
-    """Fill ``found`` (n, Q), as many rows at a time as stay in the cache."""
-    count, dim = values.shape
-    narrow, several = values.dtype == np.float16, len(each) > 1
-    if narrow and len(each) <= _FEW_COLUMNS and products(values, each, found):
-        return
-    step = cache_rows(dim) if narrow or several else max(1, count)
-    space = np.empty((min(step, count), dim), dtype=np.float32) if narrow else None
-    for first in range(0, count, step):
-        part, into = widened(values[first : first + step], space), found[first : first + step]
-        if len(each) > _FEW_COLUMNS:
-            np.matmul(part, matrix, out=into)
-            continue
-        for number, column in enumerate(each):
-            into[:, number] = np.vecdot(part, column)
-
-
-@functools.cache
-def _workers(process: int, count: int) -> ThreadPoolExecutor:
-    # Of each process its own: a fork takes no threads along.
-    return ThreadPoolExecutor(count, thread_name_prefix=f"scan-{process}")
 
 
 def _parts(vectors: np.ndarray) -> Iterator[tuple[slice, np.ndarray]]:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from skytwin.embeddings.metric import Scorer, scorer
+from skytwin.embeddings.metric import Near, Scorer, scorer
 from skytwin.embeddings.names import Metric
 from skytwin.embeddings.vectors import Statistics, Vectors
 from skytwin.errors import UsageError
@@ -96,36 +96,38 @@ def _candidates(
     groups: np.ndarray | None, own: np.ndarray | None,
 ) -> list[np.ndarray]:  # fmt: skip
     """Rows that may be among the k nearest, query by query."""
-    best = [np.empty(0)] * count  # the smallest upper bounds so far, at most k
+    best = np.full((count, k), np.inf)  # the smallest upper bounds so far
     limit = np.full(count, np.inf)
     rows: list[np.ndarray] = []
     columns: list[np.ndarray] = []
     lows: list[np.ndarray] = []
     for block in reference.stored(_ROWS, release=True):
-        bounds = score.rough(block)
-        lower, upper = bounds.lower, bounds.upper
+        near = score.near(block, limit)
         if groups is not None and own is not None:
-            hidden = groups[block.rows][:, None] == own
-            lower, upper = np.where(hidden, np.inf, lower), np.where(hidden, np.inf, upper)
-        near, row = np.nonzero((lower <= limit).T)
-        ends = np.searchsorted(near, np.arange(count + 1))
-        for number in range(count):
-            mine = row[ends[number] : ends[number + 1]]
-            if not len(mine):
-                continue
-            both = np.concatenate([best[number], upper[mine, number]])
-            if len(both) > k:
-                both = np.partition(both, k - 1)[:k]
-            best[number] = both
-            if len(both) == k:
-                limit[number] = both.max()
-        low = lower[row, near]
-        alive = (low <= limit[near]) & (low < np.inf)
-        rows.append(block.start + row[alive])
-        columns.append(near[alive])
-        lows.append(low[alive])
+            near = near.only(groups[block.rows][near.row] != own[near.column])
+        _learn(best, limit, near.only(near.upper < limit[near.column]))
+        near = near.only(near.lower <= limit[near.column])
+        rows.append(block.start + near.row)
+        columns.append(near.column)
+        lows.append(near.lower)
     row, column, low = (np.concatenate(parts) for parts in (rows, columns, lows))
     alive = low <= limit[column]
     row, column = row[alive], column[alive]
     order = np.argsort(column, kind="stable")
     return np.split(row[order], np.searchsorted(column[order], np.arange(1, count)))
+
+
+def _learn(best: np.ndarray, limit: np.ndarray, near: Near) -> None:
+    """Let upper bounds in where they are among the k smallest of their query, (Q, k)."""
+    if not len(near.row):
+        return
+    order = np.argsort(near.column, kind="stable")
+    asked, first, count = np.unique(near.column[order], return_index=True, return_counts=True)
+    k = best.shape[1]
+    both = np.full((len(asked), k + int(count.max())), np.inf)
+    both[:, :k] = best[asked]
+    number = np.repeat(np.arange(len(asked)), count)
+    both[number, k + np.arange(len(order)) - first[number]] = near.upper[order]
+    both.partition(k - 1, axis=1)
+    best[asked] = both[:, :k]
+    limit[asked] = both[:, k - 1]

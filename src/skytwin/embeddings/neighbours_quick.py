@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from skytwin.embeddings.metric import product_error
 from skytwin.embeddings.neighbours_many import NearestMany, nearest_many
+from skytwin.embeddings.product import UNIT, product_error
 from skytwin.embeddings.vectors import Statistics, Vectors
 
 __all__ = ["nearest_of"]
@@ -18,7 +18,6 @@ _CELLS = 1 << 22  # products at a time
 _GROUPED = 16  # columns of which the least is looked at first
 _SPARE = 16  # candidates beyond those that are wanted
 _MOST = 8  # times as many candidates as are wanted
-_UNIT = 2.0**-24
 
 
 def nearest_of(
@@ -95,6 +94,6 @@ def _block(
         return empty.astype(np.int64), empty, enough
     found, length = row[order[at]], distance[order[at]]
     # All others are farther than their rough distance less what rounding can have added to it.
-    error = (2 * product_error(dim) + 8 * _UNIT) * longest * (np.sqrt(own) + longest)
+    error = (2 * product_error(dim) + 8 * UNIT) * longest * (np.sqrt(own) + longest)
     floor = limit.astype(np.float64) - error + own
     return found, length, enough & (length[:, -1] ** 2 < floor - 1e-12 * own)
