@@ -6,15 +6,13 @@ alike. The neighbours are held against float64 brute force.
 
 from __future__ import annotations
 
-import statistics
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import faiss
 import numpy as np
-from rows import Row, machine, table
+from rows import Row, in_turns, machine, table
 from sklearn.neighbors import NearestNeighbors
 
 from skytwin.embeddings import vectors as stored
@@ -72,19 +70,14 @@ def measure() -> list[Row]:
         rows["skytwin, standardized, 5 references"] = lambda: nearest(
             vectors, one("standardized", x[:5]), K
         )
-        times: dict[str, list[float]] = {name: [] for name in rows}
-        for _ in range(ROUNDS + 1):
-            for name, run in rows.items():
-                start = time.perf_counter()
-                run()
-                times[name].append(1e3 * (time.perf_counter() - start))
+        medians = in_turns(rows, ROUNDS, unseen=1)
         truth = ((x.astype(np.float64) - query.astype(np.float64)) ** 2).sum(1)
         order = np.lexsort((np.arange(ROWS), truth))[:K]
         same = (nearest(vectors, one("euclidean", query), K).rows == order).all()
     if not same:
         raise SystemExit("the neighbours are not those of float64 brute force")
     what = f"exact scan, {ROWS} x {DIM} float32, {K} nearest"
-    return [Row(what, name, statistics.median(values[1:]), "ms") for name, values in times.items()]
+    return [Row(what, name, 1e3 * median, "ms") for name, median in medians.items()]
 
 
 if __name__ == "__main__":

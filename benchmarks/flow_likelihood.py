@@ -9,11 +9,10 @@ this process may use. Every round times both; the values are held against zuko's
 from __future__ import annotations
 
 import argparse
-import time
 
 import numpy as np
 import torch
-from rows import Row, machine, table
+from rows import Row, in_turns, machine, table
 
 from skytwin.densities.flow import Flow, fit_coordinates, preset
 from skytwin.densities.flow_likelihood import Likelihood
@@ -42,13 +41,9 @@ def measure(objects: int = 1024, rounds: int = 3) -> list[Row]:
             parts = torch.from_numpy(y).split(batch)
             return torch.cat([maf().log_prob(part) for part in parts]).numpy()
 
-    rates: dict[str, list[float]] = {"zuko as it is": [], "skytwin": []}
-    for _ in range(rounds):
-        for name, run in (("zuko as it is", plain), ("skytwin", lambda: ours.of_coordinates(y))):
-            start = time.perf_counter()
-            run()
-            rates[name].append(objects / (time.perf_counter() - start))
-    values = {"zuko as it is": plain(), "skytwin": ours.of_coordinates(y)}
+    contenders = {"zuko as it is": plain, "skytwin": lambda: ours.of_coordinates(y)}
+    medians = in_turns(contenders, rounds)
+    values = {name: run() for name, run in contenders.items()}
     with torch.inference_mode():
         truth = maf.double()().log_prob(torch.from_numpy(y).double()).numpy()
     what = f"log-likelihood under the paper's flow, {DIM} numbers"
@@ -56,11 +51,11 @@ def measure(objects: int = 1024, rounds: int = 3) -> list[Row]:
         Row(
             what,
             name,
-            float(np.median(each)),
+            objects / median,
             "objects/s",
             f"{np.abs(values[name] - truth).max():.0e} nats from float64",
         )
-        for name, each in rates.items()
+        for name, median in medians.items()
     ]
 
 

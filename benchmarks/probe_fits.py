@@ -9,13 +9,11 @@ Six classifiers, five folds of the training rows and one fit of them all, on vec
 from __future__ import annotations
 
 import argparse
-import statistics
-import time
 from collections.abc import Callable
 
 import numpy as np
 from exact_scan import features
-from rows import Row, machine, table
+from rows import Row, in_turns, machine, table
 from sklearn.base import ClassifierMixin
 from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 from sklearn.ensemble import ExtraTreesClassifier, RandomForestClassifier
@@ -78,14 +76,8 @@ def measure(rows: int = 833, dim: int = 1280, rounds: int = 3) -> list[Row]:
         "skytwin, one thread": lambda: ours(1),
         f"skytwin, {threads} threads": lambda: ours(threads),
     }
-    taken: dict[str, list[float]] = {name: [] for name in contenders}
-    for _ in range(rounds):
-        for name, run in contenders.items():
-            start = time.perf_counter()
-            run()
-            taken[name].append(time.perf_counter() - start)
     what = f"probe: {len(OTHERS)} classifiers, {FOLDS} folds of {rows} x {dim}"
-    return [Row(what, name, statistics.median(all_), "s") for name, all_ in taken.items()]
+    return [Row(what, name, median, "s") for name, median in in_turns(contenders, rounds).items()]
 
 
 def main() -> None:

@@ -1,17 +1,23 @@
-"""What a benchmark found, one line per contender, and the one table that all of them print."""
+"""Contenders timed in turns, what was found of each, and the one table that all of them print."""
 
 from __future__ import annotations
 
 import importlib.metadata
 import os
 import platform
-from collections.abc import Iterable
+import statistics
+import time
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
-__all__ = ["Row", "machine", "table"]
+__all__ = ["Row", "in_turns", "machine", "table"]
 
 _LIBRARIES = ("numpy", "scikit-learn", "faiss-cpu", "torch", "openvino", "zuko")
+
+
+Name = TypeVar("Name")
 
 
 @dataclass(frozen=True)
@@ -27,6 +33,22 @@ class Row:
     median: float
     unit: str
     note: str = ""
+
+
+def in_turns(
+    contenders: Mapping[Name, Callable[[], object]], rounds: int, *, unseen: int = 0
+) -> dict[Name, float]:
+    """Median seconds of each, one after the other in every round; the first rounds may not count.
+
+    So what else the machine does in the meantime meets all of them.
+    """
+    taken: dict[Name, list[float]] = {name: [] for name in contenders}
+    for _ in range(unseen + rounds):
+        for name, run in contenders.items():
+            start = time.perf_counter()
+            run()
+            taken[name].append(time.perf_counter() - start)
+    return {name: statistics.median(each[unseen:]) for name, each in taken.items()}
 
 
 def table(rows: Iterable[Row]) -> str:

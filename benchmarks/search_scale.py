@@ -28,6 +28,7 @@ from pathlib import Path
 import faiss
 import numpy as np
 import pyarrow as pa
+from rows import in_turns
 from sklearn.neighbors import NearestNeighbors
 
 from skytwin.answers.indexing import Built, build_index
@@ -76,21 +77,13 @@ def write(folder: Path, rows: int, dim: int, store: Store) -> Vectors:
     return Vectors.open(folder, names)
 
 
-def in_turn(runs: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Median time of each in milliseconds, after one round that is not counted."""
-    times: dict[str, list[float]] = {name: [] for name in runs}
-    for _ in range(rounds + 1):
-        for name, run in runs.items():
-            start = time.perf_counter()
-            run()
-            times[name].append(1e3 * (time.perf_counter() - start))
-    return {name: statistics.median(values[1:]) for name, values in times.items()}
-
-
-def table(title: str, medians: dict[str, float], against: str) -> None:
+def table(title: str, runs: dict[str, Callable[[], object]], rounds: int) -> None:
+    """Print the times of each, and how often the first they take."""
+    medians = in_turns(runs, rounds, unseen=1)
+    against, least = next(iter(medians.items()))
     print(f"\n| {title} | median, ms | over {against} |\n|---|---|---|", flush=True)
     for name, value in medians.items():
-        print(f"| {name} | {value:.2f} | {value / medians[against]:.2f} |")
+        print(f"| {name} | {1e3 * value:.2f} | {value / least:.2f} |")
 
 
 def read(vectors: Vectors) -> None:
@@ -126,7 +119,7 @@ def scans(embeddings: Embeddings, rounds: int) -> None:
         "scikit-learn, brute force": lambda: tree.kneighbors(queries[:1]),
         "faiss IndexFlatL2": lambda: flat.search(queries[:1], 25),
     }
-    table("one query", in_turn(single, rounds), "reading the bytes (float32)")
+    table("one query", single, rounds)
     matrix = np.ascontiguousarray(queries.T)
     batch = {
         "the bare product (BLAS)": lambda: multiply(vectors, matrix),
@@ -137,7 +130,7 @@ def scans(embeddings: Embeddings, rounds: int) -> None:
         "scikit-learn, brute force": lambda: tree.kneighbors(queries),
         "faiss IndexFlatL2": lambda: flat.search(queries, 25),
     }
-    table(f"{BATCH} queries", in_turn(batch, max(1, rounds // 3)), "the bare product (BLAS)")
+    table(f"{BATCH} queries", batch, max(1, rounds // 3))
 
 
 def ranker(embeddings: Embeddings, rows: Sequence[int]) -> Ranker:

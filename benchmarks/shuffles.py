@@ -9,13 +9,12 @@ A forest of 100 trees on vectors of which few numbers tell something; five shuff
 from __future__ import annotations
 
 import argparse
-import statistics
-import time
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 from exact_scan import features
-from rows import Row, machine, table
+from rows import Row, in_turns, machine, table
 from sklearn.ensemble import RandomForestRegressor
 from sklearn.inspection import permutation_importance
 
@@ -43,23 +42,19 @@ def measure(rows: int = 900, dim: int = 256, rounds: int = 2) -> list[Row]:
     def ours() -> np.ndarray:
         return permuted(forest, held, y[1000:], each, REPEATS, 0)
 
-    contenders: dict[str, Callable[[], np.ndarray]] = {
-        f"scikit-learn, {thread_count()} processes": plain,
-        "skytwin, one thread": ours,
-    }
-    taken: dict[str, list[float]] = {name: [] for name in contenders}
     means: dict[str, np.ndarray] = {}
-    for _ in range(rounds):
-        for name, run in contenders.items():
-            start = time.perf_counter()
-            means[name] = run().mean(axis=1)
-            taken[name].append(time.perf_counter() - start)
+
+    def kept(name: str, run: Callable[[], np.ndarray]) -> None:
+        means[name] = run().mean(axis=1)
+
+    ways = {f"scikit-learn, {thread_count()} processes": plain, "skytwin, one thread": ours}
+    medians = in_turns({name: partial(kept, name, run) for name, run in ways.items()}, rounds)
     alike = float(np.corrcoef(*means.values())[0, 1])
     what = f"importance: {REPEATS} shuffles of {dim} numbers, {rows} objects, 100 trees"
     return [
-        Row(what, name, statistics.median(all_), "s", note)
-        for (name, all_), note in zip(
-            taken.items(), ("", f"other draws; correlation of the two {alike:.4f}"), strict=True
+        Row(what, name, median, "s", note)
+        for (name, median), note in zip(
+            medians.items(), ("", f"other draws; correlation of the two {alike:.4f}"), strict=True
         )
     ]
 

@@ -7,16 +7,15 @@ field starts faster than.
 
 from __future__ import annotations
 
-import statistics
 import subprocess
 import sys
 import tempfile
-import time
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from exact_scan import DIM, ROWS, features
-from rows import Row, machine, table
+from rows import Row, in_turns, machine, table
 
 import skytwin
 
@@ -49,18 +48,14 @@ def measure() -> list[Row]:
                 ],
             },
         }  # fmt: skip
-        times: dict[tuple[str, str], list[float]] = {}
-        for _ in range(ROUNDS + 1):
-            for group, ways in what.items():
-                for way, command in ways.items():
-                    start = time.perf_counter()
-                    subprocess.run(command, check=True, capture_output=True)
-                    times.setdefault((group, way), []).append(time.perf_counter() - start)
-    # The first round finds cold files and checks the embedding's every byte.
-    return [
-        Row(group, way, statistics.median(values[1:]), "s")
-        for (group, way), values in times.items()
-    ]
+        runs = {
+            (group, way): partial(subprocess.run, command, check=True, capture_output=True)
+            for group, ways in what.items()
+            for way, command in ways.items()
+        }
+        # The first round finds cold files and checks the embedding's every byte.
+        medians = in_turns(runs, ROUNDS, unseen=1)
+    return [Row(group, way, median, "s") for (group, way), median in medians.items()]
 
 
 if __name__ == "__main__":
