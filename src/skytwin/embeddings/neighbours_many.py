@@ -6,13 +6,14 @@ objects; float64 settles them, as in `skytwin.embeddings.neighbours`.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
 
 from skytwin.embeddings.metric import Near, Scorer, scorer
 from skytwin.embeddings.names import Metric
-from skytwin.embeddings.vectors import Statistics, Vectors
+from skytwin.embeddings.vectors import Block, Statistics, Vectors
 from skytwin.errors import UsageError
 from skytwin.progress import Progress
 
@@ -101,7 +102,7 @@ def _candidates(
     rows: list[np.ndarray] = []
     columns: list[np.ndarray] = []
     lows: list[np.ndarray] = []
-    for block in reference.stored(_ROWS, release=True):
+    for block in _growing(reference, 2 * k):
         near = score.near(block, limit)
         if groups is not None and own is not None:
             near = near.only(groups[block.rows][near.row] != own[near.column])
@@ -115,6 +116,18 @@ def _candidates(
     row, column = row[alive], column[alive]
     order = np.argsort(column, kind="stable")
     return np.split(row[order], np.searchsorted(column[order], np.arange(1, count)))
+
+
+def _growing(reference: Vectors, first: int) -> Iterator[Block]:
+    """Blocks, the first ones small: until limits are known, all of a block is near."""
+    width = max(64, first)
+    for block in reference.stored(_ROWS, release=True):
+        done = 0
+        while done < len(block.values):
+            part = block.values[done : done + width]
+            yield Block(start=block.start + done, values=part)
+            done += len(part)
+            width *= 2
 
 
 def _learn(best: np.ndarray, limit: np.ndarray, near: Near) -> None:
