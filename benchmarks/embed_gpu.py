@@ -11,6 +11,7 @@ opening the network not counted. Ways take turns. Not part of ``make bench``, wh
 from __future__ import annotations
 
 import argparse
+import itertools
 import shutil
 import statistics
 import tempfile
@@ -77,18 +78,20 @@ def measure(name: str, count: int, device: str, rounds: int) -> list[Row]:
 
         for precision in ("f32", "bf16"):
             encoders = {
-                orbit: open_encoder(
+                f"orbit {orbit}, {runtime}": open_encoder(
                     f"timm:{name}", cutouts_like=cutouts, weights=weights, device=device,
-                    runtime="torch", precision=precision, orbit=orbit,
+                    runtime=runtime, precision=precision, orbit=orbit,
                 )
-                for orbit in VIEWS
+                for orbit, runtime in itertools.product(VIEWS, ("torch", "compiled"))
             }  # fmt: skip
+            for encoder in encoders.values():  # what is compiled is compiled before
+                ours(encoder)
             passes = max(1, count // BATCH)
             ways: dict[str, Callable[[], float]] = {
                 "network alone": lambda p=precision, n=passes: alone(name, weights, device, p, n),
                 **{
-                    f"skytwin, orbit {orbit}": lambda e=encoder: ours(e)
-                    for orbit, encoder in encoders.items()
+                    f"skytwin, {way}": lambda e=encoder: ours(e)
+                    for way, encoder in encoders.items()
                 },
             }
             taken: dict[str, list[float]] = {way: [] for way in ways}

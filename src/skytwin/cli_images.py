@@ -193,7 +193,11 @@ def embed(
         typer.Option("--precision", help="f32, or bf16: faster where the processor has it."),
     ] = None,
     runtime: Annotated[
-        str, typer.Option("--runtime", help="auto, torch or openvino (CPU only, faster).")
+        str,
+        typer.Option(
+            "--runtime",
+            help="auto, torch, compiled (by torch, takes a minute) or openvino (on a CPU).",
+        ),
     ] = "auto",
     store: Annotated[
         str, typer.Option("--store", help="Numbers as float32, or float16: half the size.")

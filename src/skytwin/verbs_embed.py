@@ -88,7 +88,7 @@ def embed(
     seed : int
         Of the choice of images that ``pca:N`` is fitted on.
     device : {"auto", "cpu", "cuda"}
-    runtime : {"auto", "torch", "openvino"}
+    runtime : {"auto", "torch", "compiled", "openvino"}
         What runs a network; OpenVINO where it is installed, on a CPU.
     precision : {"f32", "bf16"}, optional
         What a network computes in: bf16 is faster on processors with units for it; its vectors

@@ -27,7 +27,7 @@ from skytwin.embeddings.neighbours import Neighbours, rank_some
 from skytwin.embeddings.ranker import Combined, Ranker, negative_share
 from skytwin.embeddings.table import Embeddings
 from skytwin.embeddings.vectors import Statistics, Vectors, mapped
-from skytwin.errors import DamagedArtefact, Mismatch, UsageError
+from skytwin.errors import DamagedArtefact, Mismatch, UsageError, in_words
 from skytwin.run import Run
 
 __all__ = ["FEW_HIDDEN", "KINDS", "Effort", "Index", "IndexKind", "default_folder", "library"]
@@ -280,7 +280,7 @@ def read_inner(folder: Path, manifest: Manifest, *, mapped: bool = True) -> Any:
     except RuntimeError as error:
         raise DamagedArtefact(
             f"{str(folder)!r}: faiss {faiss.__version__} cannot read {INDEX} "
-            f"({str(error).splitlines()[0][:80]}); make the index anew"
+            f"({in_words(error, 80)}); make the index anew"
         ) from None
     if graph:
         return inner

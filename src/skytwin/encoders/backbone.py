@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import safetensors
@@ -23,6 +23,7 @@ from safetensors.torch import load_file
 from skytwin.encoders.encoder import fingerprint
 from skytwin.encoders.on_device import DeviceRun
 from skytwin.encoders.runtime import (
+    Engine,
     Precision,
     Run,
     check_precision,
@@ -33,7 +34,7 @@ from skytwin.encoders.runtime import (
     torch_run,
 )
 from skytwin.encoders.torchvision_guard import import_timm
-from skytwin.errors import DataError, Mismatch, Unreachable, UsageError, unknown
+from skytwin.errors import DataError, Mismatch, Unreachable, UsageError, in_words, unknown
 from skytwin.files import hash_file
 
 __all__ = ["BackboneNetwork", "open_backbone"]
@@ -83,7 +84,7 @@ class BackboneNetwork:
         *,
         size: int | None,
         device: torch.device,
-        runtime: Literal["torch", "openvino"],
+        runtime: Engine,
         precision: Precision,
         weights: Path | None,
         made_by: Mapping[str, Any],
@@ -101,11 +102,13 @@ class BackboneNetwork:
         self._made_by = {**made_by, "runtime": runtime}
         self._run = torch_run(model, device, precision)
         # OpenVINO has a copy of its own: torch's is let go.
-        self._model, self._device = (model if runtime == "torch" else None), device
+        self._model, self._device = (None if runtime == "openvino" else model), device
         self._features: Run | None = None
         self.dim = self._measure_dim()
         if runtime == "openvino":
             self._run = openvino_run(model, self.channels, self.size, precision)
+        elif runtime == "compiled":
+            self._run = torch_run(model, device, precision, compiled=True)
         self.on_device = self._run if isinstance(self._run, DeviceRun) else None
 
     def forward(self, x_BCHW: np.ndarray) -> np.ndarray:
@@ -145,7 +148,7 @@ class BackboneNetwork:
             z_BD = self.forward(np.zeros((1, self.channels, self.size, self.size), np.float32))
         except (RuntimeError, AssertionError) as error:
             raise UsageError(
-                f"{self.name} does not take images of {self.size} pixels ({_first_line(error)}); "
+                f"{self.name} does not take images of {self.size} pixels ({in_words(error)}); "
                 "choose another --size"
             ) from error
         if z_BD.ndim != 2:
@@ -181,7 +184,8 @@ def open_backbone(
     device : str
         ``"cpu"``, ``"cuda"``, or ``"auto"``: cuda where there is one.
     runtime : str
-        ``"torch"``, ``"openvino"``, or ``"auto"``: OpenVINO on a CPU where it is installed.
+        ``"torch"``, ``"compiled"`` (by torch), ``"openvino"``, or ``"auto"``: OpenVINO on a CPU
+        where it is installed.
     precision : str
         ``"f32"``, or ``"bf16"``: faster on processors with units for it, vectors within about 7 %.
 
@@ -268,7 +272,7 @@ def _hub_or_cache(model_name: str) -> Iterator[None]:
         why = (
             "the hub does not answer and its cache lacks them"
             if hub_constants.HF_HUB_OFFLINE
-            else _first_line(error)
+            else in_words(error)
         )
         raise Unreachable(
             f"no weights could be fetched for {model_name!r} ({why}); give them with "
@@ -299,7 +303,7 @@ def _read(file: Path) -> dict[str, torch.Tensor]:
         return load_file(file)
     except safetensors.SafetensorError as error:
         raise DataError(
-            f"weights {str(file)!r} cannot be read ({_first_line(error)}); get the file anew"
+            f"weights {str(file)!r} cannot be read ({in_words(error)}); get the file anew"
         ) from error
 
 
@@ -343,8 +347,3 @@ def _per_channel(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
     if len(values) != channels:
         return (float(np.mean(values)),) * channels
     return tuple(map(float, values))
-
-
-def _first_line(error: BaseException) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0][:160] if text else type(error).__name__

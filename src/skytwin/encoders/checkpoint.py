@@ -22,7 +22,7 @@ from skytwin.encoders.runtime import (
     torch_run,
 )
 from skytwin.encoders.served import served_network
-from skytwin.errors import DamagedArtefact, Mismatch
+from skytwin.errors import DamagedArtefact, Mismatch, in_words
 from skytwin.files import write_atomically
 
 __all__ = ["WEIGHTS_FILE", "TrainedNetwork", "load_trained"]
@@ -65,12 +65,13 @@ class TrainedNetwork:
         self.fingerprint = fingerprint(name, {key: t.numpy() for key, t in state.items()})
         self._state, self._made_by, self._weights = dict(state), dict(made_by), weights
         encoder.eval().requires_grad_(False)
+        self._run = torch_run(encoder, chosen, precise)
+        self.dim = int(self.forward(np.zeros((1, channels, size, size), np.float32)).shape[1])
         if engine == "openvino":
             self._run = openvino_run(encoder, channels, size, precise)
-        else:
-            self._run = torch_run(encoder, chosen, precise)
+        elif engine == "compiled":
+            self._run = torch_run(encoder, chosen, precise, compiled=True)
         self.on_device = self._run if isinstance(self._run, DeviceRun) else None
-        self.dim = int(self.forward(np.zeros((1, channels, size, size), np.float32)).shape[1])
 
     def forward(self, x_BCHW: np.ndarray) -> np.ndarray:
         """Vectors ``(n, dim)`` of prepared images ``(n, channels, size, size)``."""
@@ -132,6 +133,6 @@ def load_trained(
     except RuntimeError as error:
         raise Mismatch(
             f"weights {str(path)!r} do not fit {name} "
-            f"({str(error).strip().splitlines()[0][:120]}); give those of this very encoder, or "
+            f"({in_words(error, 120)}); give those of this very encoder, or "
             "use the version of skytwin it was trained with"
         ) from error

@@ -99,7 +99,7 @@ def open_encoder(
     device : str
         ``"cpu"``, ``"cuda"`` or ``"auto"``, for ``timm:``.
     runtime : str
-        ``"torch"``, ``"openvino"`` or ``"auto"``, for ``timm:``.
+        ``"torch"``, ``"compiled"``, ``"openvino"`` or ``"auto"``, for ``timm:``.
     precision : str
         ``"f32"`` or ``"bf16"``, for ``timm:``.
 
@@ -213,7 +213,8 @@ def load_saved(
     device : str
         ``"cpu"``, ``"cuda"`` or ``"auto"``.
     runtime : str
-        ``"torch"``, ``"openvino"`` or ``"auto"``; their vectors agree within rounding.
+        ``"torch"``, ``"compiled"``, ``"openvino"`` or ``"auto"``; their vectors agree within
+        rounding.
     precision : str, optional
         ``"f32"`` or ``"bf16"``, in place of that it was saved with.
 
@@ -347,7 +348,7 @@ def _trained(
         # torch takes seconds to import, and is optional.
         from skytwin.encoders.checkpoint import load_trained
     except ModuleNotFoundError as error:
-        anywhere = how["device"] != "cuda" and how["runtime"] != "openvino"
+        anywhere = how["device"] != "cuda" and how["runtime"] not in ("compiled", "openvino")
         if can_run(name) and anywhere and how["precision"] == "f32":
             return PlainMobileNet(name, made_by, weights_path(folder, name, files, weights))
         raise UsageError(

@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from skytwin.encoders.compiled import Compiled
 from skytwin.encoders.encoder import Orbit, check_orbit
 from skytwin.images.prepare import Prepare
 
@@ -36,10 +37,15 @@ class DeviceRun:
     device : torch.device
         A GPU; on a CPU the same is done without streams, as the tests do.
     precision : {"f32", "bf16"}
+    compiled : bool
+        Have torch compile the model for the first batch it is given.
     """
 
-    def __init__(self, model: Any, device: torch.device, precision: str = "f32") -> None:
-        self._model = model.eval().to(device=device, memory_format=torch.channels_last)
+    def __init__(
+        self, model: Any, device: torch.device, precision: str = "f32", *, compiled: bool = False
+    ) -> None:
+        placed = model.eval().to(device=device, memory_format=torch.channels_last)
+        self._model = Compiled(placed) if compiled else placed
         self._device, self._low = device, precision == "bf16"
         self._streams: queue.SimpleQueue[Any] = queue.SimpleQueue()
         for _ in range(_UNDER_WAY):

@@ -22,6 +22,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 import torch
 
+from skytwin.encoders.compiled import Compiled
 from skytwin.encoders.on_device import DeviceRun
 from skytwin.errors import UsageError, one_of, unknown
 from skytwin.threads import thread_count
@@ -29,6 +30,7 @@ from skytwin.threads import thread_count
 __all__ = [
     "PRECISIONS",
     "RUNTIMES",
+    "Engine",
     "Precision",
     "Run",
     "Runtime",
@@ -40,7 +42,8 @@ __all__ = [
     "torch_run",
 ]
 
-Runtime = Literal["auto", "torch", "openvino"]
+Runtime = Literal["auto", "torch", "compiled", "openvino"]
+Engine = Literal["torch", "compiled", "openvino"]
 RUNTIMES: tuple[Runtime, ...] = get_args(Runtime)
 Precision = Literal["f32", "bf16"]
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
@@ -69,8 +72,8 @@ def choose_device(wanted: str) -> torch.device:
     return torch.device("cuda" if there and wanted != "cpu" else "cpu")
 
 
-def choose_runtime(wanted: str, device: torch.device) -> Literal["torch", "openvino"]:
-    """Settle ``"auto"``: OpenVINO on a CPU where it is installed.
+def choose_runtime(wanted: str, device: torch.device) -> Engine:
+    """Settle ``"auto"``: OpenVINO on a CPU where it is installed, else torch as it is.
 
     Raises
     ------
@@ -88,6 +91,8 @@ def choose_runtime(wanted: str, device: torch.device) -> Literal["torch", "openv
         if device.type != "cpu":
             raise UsageError(f"runtime 'openvino' runs on the cpu, not on {device.type}")
         return "openvino"
+    if wanted == "compiled":
+        return "compiled"
     return "openvino" if wanted == "auto" and there and device.type == "cpu" else "torch"
 
 
@@ -112,11 +117,18 @@ def check_precision(wanted: str, device: torch.device, runtime: str) -> Precisio
     return precision
 
 
-def torch_run(model: Any, device: torch.device, precision: Precision = "f32") -> Run:
-    """Run a model in evaluation mode with torch, channels last; a `DeviceRun` on a GPU."""
+def torch_run(
+    model: Any, device: torch.device, precision: Precision = "f32", *, compiled: bool = False
+) -> Run:
+    """Run a model in evaluation mode with torch, channels last; a `DeviceRun` on a GPU.
+
+    Compiled, it is made into code of its own for the first batch, which takes a minute or so.
+    """
     if device.type == "cuda":
-        return DeviceRun(model, device, precision)
+        return DeviceRun(model, device, precision, compiled=compiled)
     placed = model.eval().to(memory_format=torch.channels_last)
+    if compiled:
+        placed = Compiled(placed)
     alone = threading.Lock()  # torch spreads one pass over all processors by itself
 
     def run(x_BCHW: np.ndarray) -> np.ndarray:

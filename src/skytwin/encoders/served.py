@@ -11,7 +11,7 @@ from torch import nn
 from skytwin.encoders.recipe import Recipe
 from skytwin.encoders.torchvision_guard import import_timm
 from skytwin.encoders.vdvae import Vdvae, VdvaeShape
-from skytwin.errors import UsageError, unknown
+from skytwin.errors import UsageError, in_words, unknown
 
 __all__ = ["VdvaeEncoder", "make_backbone", "network_name", "served_network"]
 
@@ -52,7 +52,7 @@ def make_backbone(name: str, channels: int, size: int) -> tuple[nn.Module, int]:
     except (RuntimeError, AssertionError, TypeError, ValueError) as error:
         raise UsageError(
             f"backbone {name} does not take {channels} band(s) of {size} pixels "
-            f"({str(error).strip().splitlines()[0][:120]}); choose another or another input.size"
+            f"({in_words(error, 120)}); choose another or another input.size"
         ) from error
     return model.train(), int(z_BD.shape[1])
 

@@ -16,7 +16,7 @@ from PIL.Image import Image
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.PngImagePlugin import PngImageFile
 
-from skytwin.errors import BadImage, SkytwinError, UsageError, unknown
+from skytwin.errors import BadImage, SkytwinError, UsageError, in_words, unknown
 from skytwin.images.fitsfile import read_fits
 from skytwin.images.npy import read_npy
 from skytwin.images.packed import require_likely
@@ -99,7 +99,7 @@ def read_image(
     except (IsADirectoryError, PermissionError) as error:
         raise BadImage(f"cannot be opened: {error.strerror}") from None
     except Exception as error:  # decoders meet damage with errors of every kind
-        raise BadImage(f"damaged {suffix} file: {_first_line(error)}") from None
+        raise BadImage(f"damaged {suffix} file: {in_words(error)}") from None
 
 
 def image_suffix(name: str) -> str | None:
@@ -115,11 +115,6 @@ def image_suffix(name: str) -> str | None:
 def is_fits(name: str) -> bool:
     """Whether a file name has a suffix of FITS."""
     return image_suffix(name) in _FITS
-
-
-def _first_line(error: Exception) -> str:
-    text = " ".join(str(error).split())
-    return (text if len(text) <= 160 else f"{text[:157]}...") or type(error).__name__
 
 
 def _fits(
