@@ -5,8 +5,9 @@
     python benchmarks/growth.py FOLDER --report                     # the tables and the picture
 
 Every measurement is a process of its own, its line added to ``FOLDER/growth.csv`` when it is done;
-what is there already is not measured again. Vectors are synthetic, with statistics like those of
-pooled features (`exact_scan.features`) and a class that is 1 % of all; images: noise with a disc.
+what is there already is not measured again. Vectors are synthetic, with clusters and a spectrum as
+Galaxy Zoo's have (`search_scale.features`) and a class that is 1 % of all; images: noise with a
+disc. The first search checks every byte of the embedding, as after a copy; later ones do not.
 Memory is the largest resident set, files mapped into memory included. Processor seconds, of all
 cores together, change little with what else the machine does; seconds are for an idle one.
 """
@@ -27,9 +28,9 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-from exact_scan import features
 from matplotlib.figure import Figure
 from rows import machine
+from search_scale import features
 
 DIM, SIDE, BLOCK = 256, 32, 100_000
 FIELDS = ("verb", "rows", "seconds", "processor_s", "memory_mb", "disk_mb")

@@ -43,6 +43,7 @@ VERBS: dict[str, str] = {
     "--seed 2 --out {out} --quiet",
     "adopt": "adopt {home}/vectors.npz --catalog {home}/table.csv --out {out} --quiet",
     "join": "join {home}/emb {home}/others --out {out} --quiet",
+    "join cutouts": "join {home}/cut {home}/cut2 --out {out} --quiet",
     "index": "index {home}/emb --queries 20 --out {out} --quiet",
     "footprint": "footprint {home}/emb --order 9 --out {out}.json --quiet",
     "embed": "embed {home}/cut --encoder pca:6 --seed 1 --out {out} --quiet",

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
     from skytwin.images.cutouts import Cutouts
     from skytwin.images.detect import DetectSettings
     from skytwin.images.fetch import Fetched, fetch
+    from skytwin.images.join import join_cutouts
     from skytwin.images.simulate import simulate_survey
     from skytwin.verbs import ingest, open  # noqa: A004
     from skytwin.verbs_embed import embed
@@ -87,6 +88,7 @@ _HOME = {
     "importance": "skytwin.answers.importance",
     "ingest": "skytwin.verbs",
     "join": "skytwin.embeddings.join",
+    "join_cutouts": "skytwin.images.join",
     "make_map": "skytwin.answers.maps",
     "open": "skytwin.verbs",
     "open_flow": "skytwin.densities.flow_store",
@@ -144,6 +146,7 @@ __all__ = [
     "importance",
     "ingest",
     "join",
+    "join_cutouts",
     "make_map",
     "open",
     "open_flow",

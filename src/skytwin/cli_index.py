@@ -49,21 +49,32 @@ def index(
 
 
 def join(
-    embeddings: Annotated[
-        list[Path], typer.Argument(help="Folders that `skytwin embed` wrote, by one encoder.")
+    parts: Annotated[
+        list[Path], typer.Argument(help="Embeddings by one encoder, or cutouts of one kind.")
     ],
     out: Out,
     store: Annotated[
         str | None,
-        typer.Option("--store", help="Numbers as float32 or float16 (default: as in the parts)."),
+        typer.Option("--store", help="Vectors as float32 or float16 (default: as in the parts)."),
     ] = None,
     quiet: Quiet = False,
 ) -> None:
-    """Make one embedding of several."""
+    """Make one embedding of several, or one set of cutouts."""
+    from skytwin.artefact import Manifest
+    from skytwin.errors import UsageError
+
+    if Manifest.open(parts[0]).kind == "cutouts":
+        from skytwin.images.join import join_cutouts
+        from skytwin.report import describe_cutouts
+
+        if store is not None:
+            raise UsageError("--store is for vectors; cutouts are joined as they are")
+        typer.echo(describe_cutouts(join_cutouts(parts, out, quiet=quiet)))
+        return
     from skytwin.embeddings.join import join as run
     from skytwin.embeddings.vectors import STORES
     from skytwin.errors import one_of
     from skytwin.report import describe_embeddings
 
     chosen = None if store is None else one_of("store", store, STORES)
-    typer.echo(describe_embeddings(run(embeddings, out, store=chosen, quiet=quiet)))
+    typer.echo(describe_embeddings(run(parts, out, store=chosen, quiet=quiet)))

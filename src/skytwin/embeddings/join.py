@@ -13,7 +13,6 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 
 from skytwin.artefact import Manifest
 from skytwin.embeddings.store import finish_vectors
@@ -28,10 +27,10 @@ from skytwin.embeddings.vectors import (
     steady_scale,
     stored_as,
 )
-from skytwin.errors import DataError, Mismatch, UsageError, one_of
+from skytwin.errors import Mismatch, UsageError, one_of
 from skytwin.files import sync
-from skytwin.images.arrow import described
 from skytwin.images.cutouts import REJECTED
+from skytwin.images.stacked import stacked
 from skytwin.progress import Progress
 from skytwin.run import Run
 
@@ -81,7 +80,7 @@ def join(
     if not opened or (len(opened) == 1 and store is None):
         raise UsageError(f"{len(opened)} embedding(s) to join; expected two or more")
     _check(opened)
-    catalog = _catalog(opened)
+    catalog = stacked([(_home(part)[0], part.catalog) for part in opened])
     parents = {f"part {n}": part.as_parent() for n, part in enumerate(opened, start=1)}
     with Run(
         out,
@@ -135,33 +134,6 @@ def _check(parts: Sequence[Embeddings]) -> None:
                     f"{folder} has {key.replace('_', ' ')} {manifest.summary.get(key)}; expected "
                     f"{wanted.get(key)}: ingest and embed the parts alike"
                 )
-
-
-def _catalog(parts: Sequence[Embeddings]) -> pa.Table:
-    """The catalogues one below the other; a column that a part lacks is empty there."""
-    owner: dict[str, Embeddings] = {}
-    for part in parts:
-        for name in part.ids:
-            if name in owner:
-                raise DataError(
-                    f"id {name!r} is in {owner[name].folder} and in {part.folder}; every object "
-                    "needs an id of its own: leave one of them out with ingest, or rename it"
-                )
-            owner[name] = part
-    units: dict[str, tuple[str | None, Embeddings]] = {}
-    for part in parts:
-        for field in part.catalog.schema:
-            own = described(field).get("unit")
-            unit, first = units.setdefault(field.name, (own, part))
-            if own != unit:
-                raise Mismatch(
-                    f"column {field.name!r} is in {unit or 'no unit'} in {first.folder}, and in "
-                    f"{own or 'no unit'} in {part.folder}: ingest both in one unit"
-                )
-    try:
-        return pa.concat_tables([part.catalog for part in parts], promote_options="permissive")
-    except (pa.ArrowInvalid, pa.ArrowTypeError) as error:
-        raise Mismatch(f"the catalogues do not fit together: {error}") from error
 
 
 def _shards(part: Embeddings) -> list[Path]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,7 +16,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from skytwin.addresses import shown
-from skytwin.artefact import PARTS
+from skytwin.artefact import PARTS, Parent
 from skytwin.errors import BadImage, DataError, UsageError
 from skytwin.files import sync
 from skytwin.images.catalog_file import CATALOG
@@ -92,6 +92,7 @@ def ingest_source(
     threads: int | None = None,
     elsewhere: Elsewhere | None = None,
     shard_rows: int | None = None,
+    parents: Mapping[str, Parent] | None = None,
     verb: str = "ingest",
     quiet: bool = False,
 ) -> Cutouts:
@@ -117,6 +118,8 @@ def ingest_source(
         The workers that read, in place of this process.
     shard_rows : int, optional
         Images per file of the pixel store; about 64 MB of them by default.
+    parents : mapping of str to Parent, optional
+        What the images were read from, where skytwin made it.
     verb : str
         What the progress calls it.
     quiet : bool
@@ -152,7 +155,7 @@ def ingest_source(
     inputs = {"source": source.location, "catalog": shown(catalog.path) if catalog else None}
     if isinstance(source, RemoteSource):
         inputs["source_state"] = source.state
-    with Run(out, kind="cutouts", recipe=recipe, inputs=inputs) as run:
+    with Run(out, kind="cutouts", recipe=recipe, inputs=inputs, parents=parents) as run:
         writer = _Writer(run, source, shard_rows, elsewhere)
         changes = Changes(framing=framing, pixel_scale=pixel_scale, unit=unit)
         images: Iterator[tuple[int, RawImage | Seen | BadImage]]
