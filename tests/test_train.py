@@ -234,6 +234,28 @@ def test_killed_at_any_step_and_resumed_it_ends_the_same(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_killed_around_the_save_of_an_epoch_its_line_is_in_the_curves(
+    process: Forks, folder: Path, tmp_path: Path, moment: str
+) -> None:
+    words = ["train", folder, *TINY_VDVAE, "--quiet"]
+    assert process(*words, "--out", tmp_path / "whole", before=PLAIN).code == 0
+    kill = "os.kill(os.getpid(), signal.SIGKILL)"
+    code = (kill, "whole(self, trainer)") if moment == "before" else ("whole(self, trainer)", kill)
+    killed = process(
+        *words, "--out", tmp_path / "broken", before=PLAIN
+        + "import os, signal\nfrom skytwin.encoders import train_watch\n"
+        + "whole = train_watch.Watch._save\n"
+        + f"def broken(self, trainer):\n    {code[0]}\n    {code[1]}\n"
+        + "train_watch.Watch._save = broken\n",
+    )  # fmt: skip
+    assert killed.code == -signal.SIGKILL
+    assert process(*words, "--out", tmp_path / "broken", before=PLAIN).code == 0
+    whole, broken = ((tmp_path / n / "curves.csv").read_text() for n in ("whole", "broken"))
+    assert whole == broken
+
+
+@pytest.mark.slow
 def test_an_interrupt_is_told_and_can_be_resumed(
     process: Forks, folder: Path, tmp_path: Path
 ) -> None:

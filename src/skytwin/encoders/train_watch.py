@@ -77,11 +77,12 @@ class Watch(pl.Callback):
         """The end of a segment, and perhaps of an epoch."""
         over = (trainer.current_epoch + 1) % module.schedule.segments == 0
         line = self._epoch_ends(trainer, module) if over else None
+        # Told before it is saved: killed in between, the epoch is repeated and told once more.
+        if line is not None and trainer.is_global_zero:
+            self.record(line)
         due = over or time.monotonic() - self._saved > _SAVE_S
         if trainer.strategy.broadcast(due):
             self._save(trainer)
-        if line is not None and trainer.is_global_zero:
-            self.record(line)
 
     def _epoch_ends(self, trainer: pl.Trainer, module: Training) -> dict[str, Any]:
         epoch = (trainer.current_epoch + 1) // module.schedule.segments
