@@ -103,7 +103,7 @@ def run(words: list[str], enter: Callable[[], None]) -> Used:
         )  # fmt: skip
         own = whole = 0.0
         while job.poll() is None:
-            now = _status(job.pid)
+            now = status(job.pid)
             own, whole = max(own, now.get("RssAnon", 0.0)), max(whole, now.get("VmHWM", 0.0))
             time.sleep(0.02)
         said.seek(0)
@@ -113,7 +113,7 @@ def run(words: list[str], enter: Callable[[], None]) -> Used:
     )
 
 
-def _status(pid: int) -> dict[str, float]:
+def status(pid: int) -> dict[str, float]:
     """Memory of a process, MB (1e6 bytes), by the names that Linux gives it."""
     with contextlib.suppress(OSError):
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()

@@ -4,7 +4,9 @@ Prints Markdown tables; all contenders of a table are timed in turn in one run. 
 spectrum of features of a network: clusters, and components whose variance decays as a power of
 their number. Each kind of index is built in a process of its own, which says what it took, and is
 asked with and without filters. ``--large`` only builds one, of 2.3 million x 1280 (12 GB of
-vectors, 6 with ``--store float16``, and as much for the index while it is built).
+vectors, 6 with ``--store float16``, and as much for the index while it is built), with
+``--limit 4`` in a control group of 4 GB. *Own* memory is what the system cannot take back: mapped
+files are not in it.
 
 Run with ``OMP_NUM_THREADS=1`` for one core; ratios are worth more than milliseconds.
 """
@@ -12,6 +14,7 @@ Run with ``OMP_NUM_THREADS=1`` for one core; ratios are worth more than millisec
 from __future__ import annotations
 
 import argparse
+import contextlib
 import importlib.metadata
 import multiprocessing
 import os
@@ -20,6 +23,7 @@ import resource
 import statistics
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
@@ -28,6 +32,7 @@ from pathlib import Path
 import faiss
 import numpy as np
 import pyarrow as pa
+from memory_limit import limited, status
 from rows import in_turns
 from sklearn.neighbors import NearestNeighbors
 
@@ -143,22 +148,39 @@ def build(vectors: Path, out: Path, kind: str, queries: int) -> dict[str, float]
     """Build an index and measure its recall: seconds, and the most memory, of this process."""
     embeddings = opened(Vectors.open(vectors, sorted(path.name for path in vectors.iterdir())))
     start, used = time.perf_counter(), time.process_time()
-    build_index(embeddings, out, kind=kind, queries=queries)
+    ended, own = threading.Event(), [0.0]
+
+    def watch() -> None:
+        while not ended.wait(0.05):
+            own[0] = max(own[0], status(os.getpid())["RssAnon"])
+
+    watching = threading.Thread(target=watch)
+    watching.start()
+    try:
+        build_index(embeddings, out, kind=kind, queries=queries)
+    finally:
+        ended.set()
+        watching.join()
     return {
         "wall": time.perf_counter() - start,
         "processors": time.process_time() - used,
+        "own": own[0] / 1e3,
         "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6,
     }
 
 
-def built(vectors: Path, out: Path, kind: str, queries: int = 100) -> Built:
+def built(
+    vectors: Path, out: Path, kind: str, queries: int = 100, enter: Callable[[], None] | None = None
+) -> Built:
     """An index that a process of its own has built, and what that took."""
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, mp_context=spawn, initializer=enter) as pool:
         took = pool.submit(build, vectors, out, kind, queries).result()
     found = Built(index=Index.open(out), added=0, source=None)
     print(
         f"\n{describe_index(found)}\nbuilt and measured in {took['wall']:.0f} s, "
-        f"{took['processors']:.0f} s of processors; at most {took['peak']:.2f} GB resident"
+        f"{took['processors']:.0f} s of processors; at most {took['own']:.2f} GB of its own, "
+        f"{took['peak']:.2f} GB resident with mapped files"
     )
     return found
 
@@ -252,6 +274,7 @@ def main() -> int:
     parser.add_argument("--folder", type=Path, help="Where the vectors and indexes go.")
     parser.add_argument("--store", choices=STORES, default="float32", help="What is on disk.")
     parser.add_argument("--large", action="store_true", help="Build 2.3 million x 1280 instead.")
+    parser.add_argument("--limit", type=float, help="GB of memory that --large may take.")
     asked = parser.parse_args()
     names = ("numpy", "scikit-learn", "faiss-cpu")
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in names)
@@ -265,8 +288,15 @@ def main() -> int:
         (folder / "vectors").mkdir()
         vectors = write(folder / "vectors", rows, dim, asked.store)
         if asked.large:
-            for kind in asked.kinds[:1]:
-                built(folder / "vectors", folder / kind, kind, queries=50)
+            with contextlib.ExitStack() as stack:
+                way, enter = (
+                    stack.enter_context(limited(int(asked.limit * 1e9)))
+                    if asked.limit
+                    else ("no limit", None)
+                )
+                kind = asked.kinds[0]
+                built(folder / "vectors", folder / kind, kind, queries=50, enter=enter)
+                print(f"memory: {way}")
             return 0
         embeddings = opened(vectors)
         scans(embeddings, asked.rounds)

@@ -13,7 +13,12 @@ from scipy.spatial.distance import cdist
 from skytwin.answers.figures_twins import twin_pairs
 from skytwin.answers.leaks import Twins, find_twins
 from skytwin.answers.leaks_pixels import TURNS, scan, turned
-from skytwin.answers.leaks_vectors import nearest_in, nearest_vectors, same_pairs
+from skytwin.answers.leaks_vectors import (
+    nearest_in,
+    nearest_vectors,
+    nearest_within,
+    same_pairs,
+)
 from skytwin.embeddings.table import Embeddings
 from skytwin.errors import Mismatch, UnknownName, UsageError
 from skytwin.images.ingest import ingest_source
@@ -291,13 +296,40 @@ def test_nearest_rows_are_those_of_all_distances() -> None:
     rng = np.random.default_rng(3)
     points, other = rng.standard_normal((50, 5)), rng.standard_normal((30, 5))
     for looked in (None, other):
-        found = nearest_in(points, 3, looked)
+        found = nearest_in(points, looked, 3)
         apart = cdist(points, points if looked is None else looked)
         if looked is None:
             np.fill_diagonal(apart, np.inf)
         expected = np.sort(apart, axis=1)[:, :3]
         np.testing.assert_allclose(found.distance.reshape(50, 3), expected, atol=1e-6)
         np.testing.assert_allclose(apart[found.rows, found.others], found.distance, atol=1e-6)
+
+
+def test_those_within_reach_are_the_nearest_that_are_not_too_far() -> None:
+    rng = np.random.default_rng(5)
+    centres = rng.standard_normal((60, 32)).astype(np.float32)
+    points = centres[rng.integers(0, 60, 900)] + 0.1 * rng.standard_normal((900, 32), np.float32)
+    points[700:] = points[:200]  # copies of copies, too
+    points[800:] = points[:100]
+    other = points[::3] + 0.05 * rng.standard_normal((300, 32), np.float32)
+    for looked in (None, other):
+        apart = cdist(points, points if looked is None else looked)
+        if looked is None:
+            np.fill_diagonal(apart, np.inf)
+        nearest = np.sort(apart, axis=1)[:, :3]
+        reach = float(np.quantile(nearest, 0.4))
+        near = nearest_within(points, looked, 3, reach)
+        rows, rank = np.nonzero(nearest <= reach)
+        np.testing.assert_array_equal(near.rows, rows)
+        np.testing.assert_array_equal(near.rank, rank)
+        np.testing.assert_allclose(near.distance, nearest[rows, rank], rtol=1e-12)
+        np.testing.assert_allclose(apart[near.rows, near.others], near.distance, rtol=1e-12)
+    asked = np.array([3, 40, 41])
+    some, whole = nearest_in(points, None, 2, asked=asked), nearest_in(points, None, 2)
+    np.testing.assert_array_equal(some.rows, np.repeat(asked, 2))
+    np.testing.assert_allclose(
+        some.distance, whole.only(np.isin(whole.rows, asked)).distance, atol=2e-3
+    )
 
 
 def test_near_copies_of_vectors_are_found_in_few_dimensions() -> None:

@@ -226,7 +226,7 @@ def image_pairs(
     if len(here) < 1 + within or not len(there):
         return ImageOutcome(threshold=_HIGHEST, unturned=_HIGHEST, blank=blank, compared=0)
     second = None if within else two.signature[there]
-    like = nearest_in(one.signature[here], _NEIGHBOURS, second, quiet=quiet)
+    like = nearest_in(one.signature[here], second, _NEIGHBOURS, quiet=quiet)
     pairs = np.stack([here[like.rows], there[like.others]], axis=1)
     last = np.flatnonzero(like.rank == like.rank.max())
     typical = float(np.median(like.distance[last]))

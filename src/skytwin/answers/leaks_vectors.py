@@ -8,15 +8,18 @@ near copy stays near. The distances that are reported are those of all dimension
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
+from scipy.spatial import cKDTree
 from sklearn.decomposition import PCA
 from sklearn.neighbors import NearestNeighbors
 
 from skytwin.embeddings.table import Embeddings
 from skytwin.embeddings.vectors import Statistics, Vectors
 from skytwin.progress import Progress
+from skytwin.threads import thread_count
 
 __all__ = [
     "Near",
@@ -24,6 +27,7 @@ __all__ = [
     "near_vectors",
     "nearest_in",
     "nearest_vectors",
+    "nearest_within",
     "row_digests",
     "same_pairs",
     "same_vectors",
@@ -54,6 +58,15 @@ class Near:
     others: np.ndarray
     rank: np.ndarray
     distance: np.ndarray
+
+    def only(self, some: np.ndarray) -> Near:
+        """Some of the pairs, bool (n,)."""
+        return Near(
+            rows=self.rows[some],
+            others=self.others[some],
+            rank=self.rank[some],
+            distance=self.distance[some],
+        )
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -87,22 +100,22 @@ def near_vectors(
         return NearVectors(close=np.empty((0, 2), dtype=np.int64), typical=float("nan"))
     looked = one.vectors if len(here) == len(one) else Vectors([one.vectors.take(here)])
     there = None if other is None else other.vectors
-    found = _projected(looked, one.statistics, _NEIGHBOURS, there, _DIMS, seed, quiet)
 
-    def distances(which: np.ndarray) -> np.ndarray:
-        rows, others = found.rows[which], found.others[which]
+    def distances(found: Near) -> np.ndarray:
         second = looked if there is None else there
-        return _distances(looked, second, one.statistics, rows, others)
+        return _distances(looked, second, one.statistics, found.rows, found.others)
 
-    last = np.flatnonzero(found.rank == found.rank.max())
-    some = np.random.default_rng(seed).permutation(last)[:_SAMPLE]
-    typical = float(np.median(distances(some)))
+    points, within = _projections(looked, there, one.statistics, _DIMS, seed)
+    some = np.random.default_rng(seed).permutation(len(points))[:_SAMPLE]
+    usual = nearest_in(points, within, _NEIGHBOURS, asked=np.sort(some))
+    typical = float(np.median(distances(usual.only(usual.rank == usual.rank.max()))))
     # For unit vectors 1 - cos is half the squared distance; what is too far in few dimensions is
     # too far in all.
-    near = np.flatnonzero(found.distance**2 / 2 <= _CLOSE * typical + 1e-6)
-    near = near[distances(near) <= _CLOSE * typical]
-    others = found.others[near] if other is not None else here[found.others[near]]
-    close = np.stack([here[found.rows[near]], others], axis=1)
+    reach = np.sqrt(2 * (_CLOSE * typical + 1e-6))
+    found = nearest_within(points, within, _NEIGHBOURS, reach, quiet=quiet)
+    found = found.only(distances(found) <= _CLOSE * typical)
+    others = found.others if other is not None else here[found.others]
+    close = np.stack([here[found.rows], others], axis=1)
     if other is None:
         close = np.sort(close, axis=1)
     return NearVectors(close=np.unique(close, axis=0), typical=typical)
@@ -190,63 +203,100 @@ def nearest_vectors(
     Near
         ``distance`` is ``1 - cos`` over all dimensions, as in the metric ``standardized``.
     """
-    found = _projected(vectors, statistics, neighbours, other, dims, seed, True)
+    found = nearest_in(*_projections(vectors, other, statistics, dims, seed), neighbours)
     looked = vectors if other is None else other
     distance = _distances(vectors, looked, statistics, found.rows, found.others)
     return Near(rows=found.rows, others=found.others, rank=found.rank, distance=distance)
 
 
-def _projected(
-    vectors: Vectors,
-    statistics: Statistics,
-    neighbours: int,
-    other: Vectors | None,
-    dims: int,
-    seed: int,
-    quiet: bool,
-) -> Near:
-    """Neighbours by the distance in few dimensions, which is never above that in all of them."""
+def _projections(
+    vectors: Vectors, other: Vectors | None, statistics: Statistics, dims: int, seed: int
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Points of few dimensions, no farther apart than in all of them."""
     components = _components(vectors, statistics, dims, seed)
     here = _project(vectors, statistics, components)
-    there = None if other is None else _project(other, statistics, components)
-    return nearest_in(here, neighbours, there, quiet=quiet)
+    return here, None if other is None else _project(other, statistics, components)
 
 
 def nearest_in(
-    points: np.ndarray, neighbours: int, other: np.ndarray | None = None, *, quiet: bool = True
+    points: np.ndarray,
+    other: np.ndarray | None,
+    neighbours: int,
+    *,
+    asked: np.ndarray | None = None,
+    quiet: bool = True,
 ) -> Near:
     """Every point's nearest ones, by exact Euclidean distance; few dimensions, shape (n, d).
 
     Parameters
     ----------
     points : ndarray, shape (n, d)
+    other : ndarray, shape (m, d), or None
+        Where to look; None for among the other points.
     neighbours : int
         How many of each; fewer where there are fewer.
-    other : ndarray, shape (m, d), optional
-        Where to look; by default among the other points.
+    asked : ndarray of int, ascending, optional
+        Points whose neighbours are wanted; by default all.
     quiet : bool
         Show no progress.
     """
     within = points if other is None else other
+    wanted = np.arange(len(points)) if asked is None else asked
     # A point is among its own neighbours, not always as the first: copies are as near.
     count = min(neighbours + (other is None), len(within))
     index = NearestNeighbors(n_neighbors=max(count, 1), algorithm="brute").fit(within)
+    return _collected(points, wanted, index.kneighbors, neighbours, other is None, quiet)
+
+
+def nearest_within(
+    points: np.ndarray,
+    other: np.ndarray | None,
+    neighbours: int,
+    reach: float,
+    *,
+    quiet: bool = True,
+) -> Near:
+    """Those of `nearest_in` that are at most ``reach`` away; quick where there are few."""
+    within = points if other is None else other
+    tree = cKDTree(within)
+    count = min(neighbours + (other is None), len(within))
+
+    def query(some: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        found = tree.query(
+            some, k=range(1, count + 1), distance_upper_bound=np.nextafter(reach, np.inf),
+            workers=thread_count(),
+        )  # fmt: skip
+        return found[0], found[1]
+
+    found = _collected(points, np.arange(len(points)), query, neighbours, other is None, quiet)
+    return found.only(np.isfinite(found.distance))
+
+
+def _collected(
+    points: np.ndarray,
+    wanted: np.ndarray,
+    query: Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]],
+    neighbours: int,
+    own: bool,
+    quiet: bool,
+) -> Near:
+    """Neighbours of some points, block by block, themselves left out where they are among them."""
     parts = []
-    with Progress("neighbours", len(points), unit="objects", quiet=quiet) as bar:
-        for first in range(0, len(points), _ROWS_AT_ONCE):
-            some = points[first : first + _ROWS_AT_ONCE]
-            parts.append(index.kneighbors(some))
+    with Progress("neighbours", len(wanted), unit="objects", quiet=quiet) as bar:
+        for first in range(0, len(wanted), _ROWS_AT_ONCE):
+            some = wanted[first : first + _ROWS_AT_ONCE]
+            parts.append(query(points[some]))
             bar.advance(len(some))
     distance, found = (np.concatenate(one) for one in zip(*parts, strict=True))
-    rows = np.repeat(np.arange(len(points)), distance.shape[1])
+    rows = np.repeat(wanted, distance.shape[1])
     others, apart = found.reshape(-1).astype(np.int64), distance.reshape(-1).astype(np.float64)
-    if other is None:
+    if own:
         keep = others != rows
         rows, others, apart = rows[keep], others[keep], apart[keep]
     start = np.searchsorted(rows, rows, side="left")
     rank = np.arange(len(rows)) - start
-    keep = rank < neighbours
-    return Near(rows=rows[keep], others=others[keep], rank=rank[keep], distance=apart[keep])
+    near = Near(rows=rows, others=others, rank=rank, distance=apart)
+    return near.only(rank < neighbours)
 
 
 def _distances(

@@ -7,9 +7,9 @@ the cosine distance between the leading principal components, each brought to un
 (Conneau et al. 2018, eq. 4), with neighbourhoods taken from a random sample.
 
 The first three are one product of the stored vectors with a matrix of transformed references,
-plus numbers kept per row, so that a scan reads each byte once. The float32 product is bounded
-(Higham 2002, eq. 3.5: ``|fl(x.w) - x.w| <= gamma_D |x| |w|``), which tells a scan which rows
-float64 has to settle. The last two are computed in float64 throughout.
+plus numbers kept per row, so that a scan reads each byte once. That product is in float32, and
+bounded (`skytwin.embeddings.product`): float64 settles what its bounds leave open. The last two are
+computed in float64 throughout.
 """
 
 from __future__ import annotations
