@@ -65,6 +65,7 @@ def test_changes_overrule_a_file(tmp_path: Path) -> None:
         ("ema = 1.0", "ema 1; expected 0 to below 1"),
         ("conditions = ['z']", "only vdvae can be conditioned"),
         ("[vdvae]\nwidth = 3", "leave it out"),
+        ("[input]\nturned = true", "input.turned is for vdvae; simclr turns its views"),
         ("method = ", "cannot be read"),
         ("method = 'moco'", "--method simclr, but .* is a recipe for moco"),
     ],

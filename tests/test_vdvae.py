@@ -15,6 +15,7 @@ import pytest
 import scipy.stats
 import torch
 
+from skytwin.encoders.encoder import orbit_views
 from skytwin.encoders.objective import Batch
 from skytwin.encoders.recipe import read_recipe
 from skytwin.encoders.vdvae import Elbo, Vdvae, VdvaeShape
@@ -521,6 +522,34 @@ def test_the_top_layer_may_weigh_less(beta: float) -> None:
     expected = 0.75 * beta * float(logs[0]["kl_0"]) / x[0].numel()
     assert losses[0] - losses[1] == pytest.approx(expected, rel=1e-3)
     assert losses[0] > losses[1]
+
+
+def test_an_image_is_shown_in_one_of_its_eight_turns_while_it_is_trained_on(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    changes = ["input.size=16", "vdvae.stages=4", "vdvae.width=8", "input.turned=true"]
+    objective = VdvaeObjective(read_recipe(None, method="vdvae", changes=changes), 1)
+    x = torch.rand(64, 1, 16, 16, generator=torch.Generator().manual_seed(0))
+    x[0, 0, 3, 5] = torch.nan
+    shown: list[torch.Tensor] = []
+    whole = objective.vdvae.forward
+
+    def seen(x_BCHW: torch.Tensor, *rest: Any, **more: Any) -> Any:
+        shown.append(x_BCHW)
+        return whole(x_BCHW, *rest, **more)
+
+    monkeypatch.setattr(objective.vdvae, "forward", seen)
+    for training, seed in ((True, 2), (True, 2), (True, 3), (False, 2)):
+        objective.train(training)(Batch(x_BCHW=x), torch.Generator().manual_seed(seed), 0.5)
+    first, again, other, judged = (each.nan_to_num(-1).numpy() for each in shown)
+    views = orbit_views(x.nan_to_num(-1).numpy(), "d4")
+    which = [
+        [bool((view[row] == first[row]).all()) for view in views].index(True) for row in range(64)
+    ]
+    assert set(which) == set(range(8))
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).any()
+    np.testing.assert_array_equal(judged, x.nan_to_num(-1).numpy())
 
 
 def test_the_weight_of_the_kl_is_warmed_up() -> None:

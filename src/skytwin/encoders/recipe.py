@@ -99,6 +99,10 @@ class Recipe:
                 f"conditions {', '.join(self.conditions)}: only vdvae can be conditioned on "
                 f"catalogue columns, not {self.method}"
             )
+        if self.input.turned and self.method != "vdvae":
+            raise UsageError(
+                f"input.turned is for vdvae; {self.method} turns its views: set views.rotate"
+            )
         if self.vdvae and self.method != "vdvae":
             raise UsageError(f"[vdvae] in a recipe for {self.method}; leave it out")
 

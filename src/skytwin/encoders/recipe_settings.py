@@ -29,12 +29,16 @@ class InputSettings:
     crop, bands : str or None
         Central part, and bands: by default all.
     stretch : str
+    turned : bool
+        Show a VDVAE an image in one of its eight quarter turns and mirror images, drawn anew each
+        time: for few images. The other methods do so by their views.
     """
 
     size: int = 64
     crop: str | None = None
     bands: str | None = None
     stretch: str = "linear"
+    turned: bool = False
 
     def __post_init__(self) -> None:
         if self.size < 1:

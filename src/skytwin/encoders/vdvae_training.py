@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from skytwin.encoders.objective import Batch, Terms
+from skytwin.encoders.on_device import turned
 from skytwin.encoders.recipe import Recipe
 from skytwin.encoders.served import VdvaeEncoder
 from skytwin.encoders.vdvae import Vdvae
@@ -40,7 +41,7 @@ def shape_of(recipe: Recipe, channels: int) -> VdvaeShape:
 
 
 class VdvaeObjective(nn.Module):
-    """Minus the evidence lower bound, per dimension; images as they are, without views."""
+    """Minus the evidence lower bound, per dimension; images as they are, or turned by quarters."""
 
     masks = True
 
@@ -48,7 +49,7 @@ class VdvaeObjective(nn.Module):
         super().__init__()
         self.vdvae = Vdvae(shape_of(recipe, channels))
         self.dim = self.vdvae.shape.latent_dim
-        self.settings = recipe.loss
+        self.settings, self.turned = recipe.loss, recipe.input.turned
         self.epochs = recipe.epochs
 
     def normalise(self, mean: Sequence[float], std: Sequence[float]) -> None:
@@ -64,8 +65,12 @@ class VdvaeObjective(nn.Module):
         epoch, settings = progress * self.epochs, self.settings
         beta = settings.beta * _ramp(epoch, settings.beta_warmup_epochs)
         lower = beta * _TOP_FIRST ** (1 - _ramp(epoch, settings.top_first_epochs))
-        draws = generator_on(batch.x_BCHW.device, generator)
-        elbo = self.vdvae(batch.x_BCHW, batch.condition_BK, beta=lower, generator=draws)
+        x_BCHW = batch.x_BCHW
+        if self.turned and self.training:
+            which = torch.randint(8, (len(x_BCHW),), generator=generator)
+            x_BCHW = turned(x_BCHW, "d4")[which.to(x_BCHW.device), torch.arange(len(x_BCHW))]
+        draws = generator_on(x_BCHW.device, generator)
+        elbo = self.vdvae(x_BCHW, batch.condition_BK, beta=lower, generator=draws)
         # The top layer has a weight of its own; else this is elbo.loss.
         cheaper = (lower - beta * settings.beta_top) * elbo.kl_LB[0].sum()
         loss = elbo.loss - cheaper / elbo.dims_B.sum().clamp_min(1)
