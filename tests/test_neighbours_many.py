@@ -13,6 +13,7 @@ from skytwin.embeddings.metric import scorer
 from skytwin.embeddings.neighbours_many import nearest_many
 from skytwin.embeddings.sample import draw
 from skytwin.embeddings.vectors import Vectors, measure, stored_as
+from skytwin.errors import DataError
 
 PLAIN = ["euclidean", "cosine", "standardized"]
 
@@ -28,7 +29,7 @@ def some(rng: np.random.Generator, n: int, d: int) -> np.ndarray:
 @settings(max_examples=80, deadline=None)
 @given(
     st.integers(2, 120), st.integers(1, 40), st.integers(1, 20), st.integers(0, 2**32 - 1),
-    st.sampled_from([*PLAIN, "whitened", "csls"]), st.sampled_from([-30, -12, -3, 0, 3, 12, 18]),
+    st.sampled_from([*PLAIN, "whitened", "csls"]), st.sampled_from([-30, -12, -3, 0, 3, 10]),
     st.sampled_from(["same", "far apart", "off centre"]),
 )  # fmt: skip
 def test_what_is_near_is_what_all_the_bounds_say(
@@ -36,7 +37,7 @@ def test_what_is_near_is_what_all_the_bounds_say(
 ) -> None:
     rng = np.random.default_rng(seed)
     x = some(rng, n, d)
-    if kind == "far apart":  # lengths that float32 tells apart only as 0 and infinity
+    if kind == "far apart":
         x *= (10.0 ** rng.uniform(-6, 6, (n, 1))).astype(np.float32)
     if kind == "off centre":
         x += np.float32(1000)
@@ -82,3 +83,14 @@ def test_equal_to_all_distances_in_order(metric: Any, store: Any) -> None:
             np.testing.assert_array_equal(
                 found.distance, np.take_along_axis(distance, order, axis=1)
             )
+
+
+def test_vectors_too_long_for_float32_are_refused() -> None:
+    x = some(np.random.default_rng(0), 50, 4)
+    statistics = measure(Vectors([x]))
+    long = x.copy()
+    long[7] *= 1e19
+    with pytest.raises(DataError, match="vector of row 7 is .* long; expected at most 1e[+]18"):
+        measure(Vectors([long]))
+    with pytest.raises(DataError, match="a reference vector has numbers above 1e[+]18"):
+        scorer("euclidean", long[[7]], statistics)

@@ -54,4 +54,4 @@ def test_an_error_comes_where_its_answer_would_and_ends_the_threads() -> None:
     deadline = time.monotonic() + 30
     while threading.active_count() > before and time.monotonic() < deadline:
         time.sleep(0.01)
-    assert threading.active_count() == before
+    assert threading.active_count() <= before

@@ -22,7 +22,7 @@ import numpy as np
 from skytwin.embeddings.names import Metric
 from skytwin.embeddings.product import UNIT, narrow_product, product, product_error
 from skytwin.embeddings.sample import Sample
-from skytwin.embeddings.vectors import Block, Statistics, cache_rows, widened
+from skytwin.embeddings.vectors import LONGEST, Block, Statistics, cache_rows, widened
 from skytwin.errors import DataError, Mismatch, UsageError
 
 __all__ = [
@@ -126,6 +126,10 @@ def scorer(
         )
     if not np.isfinite(references).all():
         raise DataError("a reference vector holds NaN or infinity; choose another reference")
+    if np.abs(references).max(initial=0.0) > LONGEST:
+        raise DataError(
+            f"a reference vector has numbers above {LONGEST:g}; choose another reference"
+        )
     if metric == "euclidean":
         return _euclidean(references, statistics)
     if metric == "cosine":

@@ -14,6 +14,7 @@ from skytwin.errors import DataError, UsageError
 from skytwin.images.quiet import quiet
 
 __all__ = [
+    "LONGEST",
     "STORES",
     "Block",
     "Statistics",
@@ -34,6 +35,8 @@ STORES: tuple[Store, ...] = get_args(Store)
 
 BLOCK_ROWS = 16384
 # What a processor core keeps near at hand.
+#: Products of vectors of this length are no larger than float32 can hold.
+LONGEST = 1e18
 _CACHE_BYTES = 1 << 20
 # Bits of float16 that lie where float32 has its own name 2**112 times too small a number.
 _REBIAS, _SIGN_AND_VALUE = np.float32(2.0**112), np.int32(~0x70000000)
@@ -277,7 +280,7 @@ def measure(vectors: Vectors) -> Statistics:
     Raises
     ------
     DataError
-        A vector holds NaN or infinity.
+        A vector holds NaN or infinity, or is longer than `LONGEST`.
     """
     count, dim = vectors.shape
     mean, square, seen = np.zeros(dim), np.zeros(dim), 0
@@ -302,6 +305,12 @@ def measure(vectors: Vectors) -> Statistics:
         result.norms[block.rows, 0] = np.einsum("ij,ij->i", x, x)
         z = (x - mean) * inverse
         result.norms[block.rows, 1] = np.einsum("ij,ij->i", z, z)
+    length = np.sqrt(result.norms[:, 0].max(initial=0.0))
+    if length > LONGEST:
+        raise DataError(
+            f"vector of row {int(result.norms[:, 0].argmax())} is {length:.3g} long; expected at "
+            f"most {LONGEST:g}, so that float32 can hold its products: divide all by one number"
+        )
     return result
 
 
