@@ -29,6 +29,7 @@ from skytwin.encoders.runtime import (
     check_precision,
     choose_device,
     choose_runtime,
+    engine_run,
     keep_memory,
     openvino_run,
     torch_run,
@@ -105,10 +106,11 @@ class BackboneNetwork:
         self._model, self._device = (None if runtime == "openvino" else model), device
         self._features: Run | None = None
         self.dim = self._measure_dim()
-        if runtime == "openvino":
-            self._run = openvino_run(model, self.channels, self.size, precision)
-        elif runtime == "compiled":
-            self._run = torch_run(model, device, precision, compiled=True)
+        if runtime != "torch":
+            self._run = engine_run(
+                model, runtime, channels=self.channels, size=self.size, device=device,
+                precision=precision,
+            )  # fmt: skip
         self.on_device = self._run if isinstance(self._run, DeviceRun) else None
 
     def forward(self, x_BCHW: np.ndarray) -> np.ndarray:

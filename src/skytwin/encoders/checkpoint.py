@@ -18,7 +18,7 @@ from skytwin.encoders.runtime import (
     check_precision,
     choose_device,
     choose_runtime,
-    openvino_run,
+    engine_run,
     torch_run,
 )
 from skytwin.encoders.served import served_network
@@ -67,10 +67,10 @@ class TrainedNetwork:
         encoder.eval().requires_grad_(False)
         self._run = torch_run(encoder, chosen, precise)
         self.dim = int(self.forward(np.zeros((1, channels, size, size), np.float32)).shape[1])
-        if engine == "openvino":
-            self._run = openvino_run(encoder, channels, size, precise)
-        elif engine == "compiled":
-            self._run = torch_run(encoder, chosen, precise, compiled=True)
+        if engine != "torch":
+            self._run = engine_run(
+                encoder, engine, channels=channels, size=size, device=chosen, precision=precise
+            )
         self.on_device = self._run if isinstance(self._run, DeviceRun) else None
 
     def forward(self, x_BCHW: np.ndarray) -> np.ndarray:

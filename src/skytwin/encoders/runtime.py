@@ -37,6 +37,7 @@ __all__ = [
     "check_precision",
     "choose_device",
     "choose_runtime",
+    "engine_run",
     "keep_memory",
     "openvino_run",
     "torch_run",
@@ -115,6 +116,21 @@ def check_precision(wanted: str, device: torch.device, runtime: str) -> Precisio
     if precision == "bf16" and device.type == "cuda" and not torch.cuda.is_bf16_supported():
         raise UsageError("precision 'bf16': this GPU has no units for it; use f32")
     return precision
+
+
+def engine_run(
+    model: Any,
+    engine: Engine,
+    *,
+    channels: int,
+    size: int,
+    device: torch.device,
+    precision: Precision = "f32",
+) -> Run:
+    """Run a model in evaluation mode with what `choose_runtime` has settled on."""
+    if engine == "openvino":
+        return openvino_run(model, channels, size, precision)
+    return torch_run(model, device, precision, compiled=engine == "compiled")
 
 
 def torch_run(
