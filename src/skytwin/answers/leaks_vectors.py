@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from scipy.spatial import cKDTree
@@ -206,7 +206,7 @@ def nearest_vectors(
     found = nearest_in(*_projections(vectors, other, statistics, dims, seed), neighbours)
     looked = vectors if other is None else other
     distance = _distances(vectors, looked, statistics, found.rows, found.others)
-    return Near(rows=found.rows, others=found.others, rank=found.rank, distance=distance)
+    return replace(found, distance=distance)
 
 
 def _projections(

@@ -34,9 +34,9 @@ Store = Literal["float32", "float16"]
 STORES: tuple[Store, ...] = get_args(Store)
 
 BLOCK_ROWS = 16384
-# What a processor core keeps near at hand.
 #: Products of vectors of this length are no larger than float32 can hold.
 LONGEST = 1e18
+# What a processor core keeps near at hand.
 _CACHE_BYTES = 1 << 20
 # Bits of float16 that lie where float32 has its own name 2**112 times too small a number.
 _REBIAS, _SIGN_AND_VALUE = np.float32(2.0**112), np.int32(~0x70000000)
